@@ -1,0 +1,54 @@
+# Two commands on a fresh machine (Debian with python3.11+, python3-venv, make, bash):
+#   make demo   see it work          make test   everything that is quick
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+SEEDS ?= 1000
+
+.PHONY: help env demo test check format integration sim bench clean
+
+help:
+	@echo "make demo         a node, tasks through every door, and the results"
+	@echo "make test         unit tests, simulation smoke, one real node"
+	@echo "make check        format, lint, types, layers, quick tests: before each commit"
+	@echo "make integration  real processes: kill -9, full disks, hostile input"
+	@echo "make sim          the simulator, SEEDS=$(SEEDS)"
+	@echo "make bench        every figure beside its rivals"
+
+env: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml requirements-dev.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+demo: env
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python integration/demo.py
+
+test: env
+	$(BIN)/python -m pytest tests integration/test_smoke.py
+
+check: env
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/shellcheck leoronic/client/shell/leoronic leoronic/client/shell/leoronic_utilities .ci/run
+	$(BIN)/python -m pytest tests -x
+
+format: env
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+integration: env
+	$(BIN)/python -m pytest integration --timeout 300
+
+sim: env
+	$(BIN)/python -m leoronic.sim --seeds $(SEEDS)
+
+bench: env
+	$(BIN)/python -m integration.bench
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

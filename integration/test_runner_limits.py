@@ -1,0 +1,144 @@
+# ruff: noqa: SIM300  asserts read expected == actual
+"""Limits on real processes: kept by the kernel where it has groups, by watching elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from integration.runner_harness import Bench, make_config, running
+from leoronic.runner.cgroup import Cgroups
+
+ALLOCATE = "x=$(head -c {size} /dev/zero | tr '\\0' x); echo ${{#x}}; sleep {sleep}"
+
+
+@pytest.fixture(params=["groups", "watched"])
+async def bench(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
+    groups = request.param == "groups"
+    async with running(use_cgroups=groups, linger_s=1.0, grace_s=1.0) as bench:
+        if groups and not {"memory", "pids", "cpu"} <= bench.actor._cgroups.controllers:
+            pytest.skip("no writable groups on this machine")
+        yield bench
+
+
+async def test_memory(bench: Bench) -> None:
+    """A task that takes more memory than it asked for is killed, and told so; others are not."""
+    outcome = await bench.run(ALLOCATE.format(size=120_000_000, sleep=3), memory=64 << 20)
+    assert not outcome.succeeded
+    assert "killed: memory 64 MiB" == outcome.reason
+    outcome = await bench.run(ALLOCATE.format(size=10_000_000, sleep=0), memory=256 << 20)
+    assert (b"10000000\n", "") == (outcome.stdout.inline, outcome.reason)
+
+
+async def test_tiny_memory_is_enough_for_a_shell(bench: Bench) -> None:
+    """Whoever asks for a kilobyte can still run a shell."""
+    outcome = await bench.run("echo hi | cat", memory=1024)
+    assert (b"hi\n", "", 0) == (outcome.stdout.inline, outcome.reason, outcome.exit_code)
+
+
+async def test_too_many_processes(bench: Bench) -> None:
+    """A task that goes over its processes and fails is told so."""
+    outcome = await bench.run("for i in {1..30}; do sleep 2 & done; wait; exit 1", pids=10)
+    expected = "pids limit of 10 reached"
+    if not bench.config.use_cgroups:
+        expected = "killed: more than 10 processes"
+    assert expected == outcome.reason
+
+
+async def test_fork_bomb(bench: Bench) -> None:
+    """A fork bomb under a pids limit is contained and ended; the runner goes on meanwhile."""
+    if not bench.config.use_cgroups:
+        pytest.skip("root has no RLIMIT_NPROC: without groups the bomb would hit this machine")
+    key = await bench.start("f() { f | f & }; f; sleep 2; exit 1", pids=20, time_limit=4.0)
+    begin = time.monotonic()
+    assert b"hi\n" == (await bench.run("echo hi")).stdout.inline
+    assert time.monotonic() - begin < 1.5
+    outcome = await bench.outcome(key)
+    assert outcome.reason in (
+        "pids limit of 20 reached",
+        "killed: more than 20 processes",
+        "time limit 4 s",
+    )
+    assert not outcome.succeeded
+    assert b"hi\n" == (await bench.run("echo hi")).stdout.inline
+
+
+async def test_refused_fork_alone_is_no_failure(bench: Bench) -> None:
+    """A task that coped with a refused fork succeeded."""
+    if not bench.config.use_cgroups:
+        pytest.skip("watching kills instead")
+    command = "for i in {1..30}; do sleep 0.5 & done 2>/dev/null; wait; exit "
+    assert "" == (await bench.run(command + "0", pids=10)).reason
+    outcome = await bench.run(command + "7", pids=10)
+    assert ("pids limit of 10 reached", 7) == (outcome.reason, outcome.exit_code)
+
+
+async def test_cpus(bench: Bench) -> None:
+    """A fraction of a core is what a task gets, and no more."""
+    if not bench.config.use_cgroups:
+        pytest.skip("needs groups")
+    outcome = await bench.run("timeout 1 bash -c 'while :; do :; done'", cpus=0.25)
+    assert outcome.cpu_seconds is not None
+    assert outcome.cpu_seconds < 0.45
+
+
+async def test_kill_in_group(bench: Bench) -> None:
+    """A limited task's tree ends like any other, and its groups go with it."""
+    key = await bench.start(
+        "trap '' TERM; (setsid sleep 300 &); (trap '' TERM; while :; do sleep 1; done) & "
+        "echo go; wait",
+        memory=64 << 20,
+        pids=50,
+    )
+    await bench.read(key, wait_s=5)
+    await bench.kill(key, grace_s=0.3)
+    outcome = await bench.outcome(key)
+    assert ("cancelled", 9) == (outcome.reason, outcome.signal)
+    bench.actor._remove_old_groups()
+    assert [] == bench.actor._old_groups
+
+
+async def test_limited_task_sees_a_plain_shell(bench: Bench) -> None:
+    """How a shell got into its group does not show."""
+    command = "echo $0 $# $-; ls /proc/self/fd | wc -l; env | sort | grep -v KEY; umask; foo"
+    limited = await bench.run(command, memory=64 << 20)
+    plain = await bench.run(command, fresh_shell=True)
+    assert bench.content(plain.stdout) == bench.content(limited.stdout)
+    assert plain.stderr.inline == limited.stderr.inline
+    assert plain.exit_code == limited.exit_code
+
+
+async def test_shared_group_bounds_all_others() -> None:
+    """A fork bomb without a limit of its own fills the shared group, and can be cancelled."""
+    async with running(tasks_pids_max=60, warm_shells_max=0, linger_s=1.0) as bench:
+        if "pids" not in bench.actor._cgroups.controllers:
+            pytest.skip("no writable groups on this machine")
+        key = await bench.start("f() { f | f & }; f; sleep 60")
+        await asyncio.sleep(0.3)
+        group = next(h.base for h in bench.actor._cgroups._joined if "pids" in h.controllers)
+        assert int((group / "shared" / "pids.current").read_text()) <= 60
+        await bench.kill(key, grace_s=0.0)
+        assert "cancelled" == (await bench.outcome(key)).reason
+        assert b"hi\n" == (await bench.run("echo hi")).stdout.inline
+
+
+async def test_groups_of_a_killed_runner_are_cleared(tmp_path: Path) -> None:
+    """What a former runner left in its groups is killed and removed by the next."""
+    config = make_config(tmp_path)
+    groups = Cgroups(config.state_id)
+    groups.open(100)
+    if "pids" not in groups.controllers:
+        pytest.skip("no writable groups on this machine")
+    base = next(h.base for h in groups._hierarchies if "pids" in h.controllers)
+    left = base / "t1.1"
+    left.mkdir()
+    process = await asyncio.create_subprocess_exec("sleep", "300")
+    (left / "cgroup.procs").write_text(str(process.pid))
+    groups.close()
+    async with running(tmp_path):
+        assert -9 == await asyncio.wait_for(process.wait(), 5)
+        assert not left.exists()

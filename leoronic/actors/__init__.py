@@ -1,0 +1,1 @@
+"""The node's actors, one file each."""

@@ -1,0 +1,251 @@
+"""One method for each command: the surface of `core/commands.py`, answered."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from leoronic import __version__
+from leoronic.actors.cluster import Cluster
+from leoronic.core import commands, executor
+from leoronic.core.arrays import split_element
+from leoronic.core.conditions import checked_tag
+from leoronic.core.executor import SetDraining, SetTag
+from leoronic.core.queue_messages import Accepted, ChangedTasks, ChangeTasks, Count, SubmitSpecs
+from leoronic.core.scheduler import Explain
+from leoronic.core.spec import TaskSpec
+from leoronic.core.validate import parse_tasks
+from leoronic.errors import BadRequest, NotFound, Refused
+from leoronic.journal.reads import Reads, TaskRow
+from leoronic.runtime.ref import ActorRef
+
+_CALL_S = 60.0
+_LIMIT_MAX = 10_000
+_REDO_MAX = 10_000
+_EXEC_PRIORITY = 1_000_000
+
+
+class NodeInfo(NamedTuple):
+    """What a node knows of itself. `statistics` tells of its actors, `stop` ends the node."""
+
+    id: Callable[[], str]
+    name: str
+    root: Path
+    started_at: float
+    statistics: Callable[[], list[dict[str, Any]]]
+    stop: Callable[[bool], None]
+    debug: bool
+
+
+class Answers:
+    """Short answers: a command in, a plain object out. Errors are `LeoronicError`s."""
+
+    def __init__(
+        self, info: NodeInfo, cluster: Cluster, queue: ActorRef, scheduler: ActorRef, run: ActorRef
+    ) -> None:
+        self._info = info
+        self._cluster = cluster
+        self._queue = queue
+        self._scheduler = scheduler
+        self._executor = run
+
+    # ---- tasks ----
+
+    async def submit(self, command: commands.Submit, blob: bytes) -> dict[str, Any]:
+        """Add the tasks in `blob`, all or none."""
+        specs = parse_tasks(blob, lines=command.lines or None)
+        return await self._submit(specs, "socket")
+
+    async def _submit(self, specs: list[TaskSpec], source: str) -> dict[str, Any]:
+        accepted: Accepted = await self._queue.call(SubmitSpecs(specs, source), timeout_s=_CALL_S)
+        return {"ids": accepted.ids, "held_by": [self._info.name]}
+
+    async def show(self, command: commands.Show) -> dict[str, Any]:
+        """The task object."""
+        [task] = await self._cluster.tasks([await self._cluster.resolve(command.id)])
+        return task
+
+    async def list_tasks(self, command: commands.List) -> dict[str, Any]:
+        """A page of tasks, newest first."""
+        if command.state is not None and command.state not in _STATES:
+            raise BadRequest(f"{command.state!r} is no state; states: {', '.join(_STATES)}")
+        if not 1 <= command.limit <= _LIMIT_MAX:
+            raise BadRequest(f"limit is 1 to {_LIMIT_MAX}; for more, ask page by page")
+        tasks = await self._cluster.page(
+            state=command.state,
+            label=command.label,
+            since=command.since,
+            before=command.before,
+            limit=command.limit + 1,
+        )
+        return {"tasks": tasks[: command.limit], "more": len(tasks) > command.limit}
+
+    async def why(self, command: commands.Why) -> dict[str, Any]:
+        """Why a task is where it is, and what stands in its way on each node."""
+        task = await self._cluster.resolve(command.id)
+        live = (await self._cluster.live([task])).get(task)
+        if live is None:
+            [ended] = await self._cluster.tasks([task])
+            reason = ended["reason"] or f"it {ended['state']}"
+            return {"id": task, "state": ended["state"], "reasons": [reason], "nodes": {}}
+        nodes: dict[str, list[str]] = {}
+        if live.state == "waiting" and not live.reasons:
+            nodes = await self._scheduler.call(Explain(live.class_number), timeout_s=_CALL_S)
+        return {"id": task, "state": live.state, "reasons": live.reasons, "nodes": nodes}
+
+    async def change(self, what: str, refs: list[str]) -> dict[str, Any]:
+        """Cancel, hold or release."""
+        if not refs:
+            raise BadRequest("which tasks? give at least one id")
+        tasks = await self._cluster.resolve_all(refs)
+        changed: ChangedTasks = await self._queue.call(
+            ChangeTasks(what, tasks, "held by hand" if what == "hold" else ""), timeout_s=_CALL_S
+        )
+        return {"changed": changed.changed, "unchanged": changed.unchanged}
+
+    async def redo(self, command: commands.Redo) -> dict[str, Any]:
+        """Submit ended tasks again, as new ones."""
+        tasks = await self._cluster.resolve_all(command.ids)
+        if command.failed:
+            tasks += await self._cluster.ask(lambda reads: reads.failed_ids(_REDO_MAX))
+        if not tasks:
+            if command.failed:
+                return {"ids": [], "held_by": []}
+            raise BadRequest("which tasks? give at least one id, or --failed")
+        specs = await self._cluster.ask(lambda reads: [_redo_spec(reads, task) for task in tasks])
+        return await self._submit(specs, "redo")
+
+    async def exec(self, command: commands.Exec) -> dict[str, Any]:
+        """Run a command on nodes now, as a task pinned to each."""
+        if not command.command.strip():
+            raise BadRequest("which command? give it after `--`")
+        node = await self._this_node(command.node)
+        if command.tag and command.tag not in node["tags"]:
+            raise NotFound(f"no node carries the tag {command.tag!r}; see `leoronic tag list`")
+        spec = TaskSpec(
+            command.command,
+            cpus=0.0,
+            priority=_EXEC_PRIORITY,
+            labels={"exec": node["name"]},
+            node=self._info.id(),
+        )
+        submitted = await self._submit([spec], "exec")
+        return {"ids": {self._info.name: submitted["ids"][0]}}
+
+    # ---- nodes ----
+
+    async def status(self, _command: commands.Status) -> dict[str, Any]:
+        """How this node is, in one object."""
+        info = self._info
+        counts = await self._queue.call(Count(), timeout_s=_CALL_S)
+        node = await self._node_object()
+        return {
+            "node": {
+                "id": info.id(),
+                "name": info.name,
+                "pid": os.getpid(),
+                "uptime_s": round(time.time() - info.started_at, 1),
+                "version": __version__,
+                "root": str(info.root),
+                "inbox": str(info.root / "inbox"),
+            },
+            "tasks": counts,
+            "nodes": {node["state"]: 1},
+            "actors": info.statistics(),
+        }
+
+    async def nodes(self, _command: commands.Nodes) -> dict[str, Any]:
+        """All nodes."""
+        return {"nodes": [await self._node_object()]}
+
+    async def _node_object(self) -> dict[str, Any]:
+        about = await self._executor.call(executor.Describe(), timeout_s=_CALL_S)
+        load = os.getloadavg()[0]
+        return {
+            "id": self._info.id(),
+            "name": self._info.name,
+            "address": None,
+            "state": "draining" if about["draining"] else "up",
+            "kind": "node",
+            "cpus": about["cpus"],
+            "memory": about["memory"],
+            "storage": about["storage"],
+            "resources": about["resources"],
+            "free": about["free"],
+            "tags": about["tags"],
+            "running": len(about["running"]),
+            "version": __version__,
+            "seen_s": 0.0,
+            "load": round(load, 2),
+        }
+
+    async def _this_node(self, node: str) -> dict[str, Any]:
+        """The node object, if `node` names this one; else `NotFound`."""
+        if node and node not in (self._info.name, self._info.id()):
+            raise NotFound(f"there is no node {node!r}; this one is {self._info.name}")
+        return await self._node_object()
+
+    async def tag(self, tag: str, node: str, on: bool) -> dict[str, Any]:
+        """Add or remove a tag."""
+        await self._this_node(node)
+        try:
+            checked_tag(tag)
+        except ValueError as error:
+            raise BadRequest(str(error)) from error
+        tags = await self._executor.call(SetTag(tag, on), timeout_s=_CALL_S)
+        return {"node": self._info.name, "tags": tags}
+
+    async def tag_list(self, command: commands.TagList) -> dict[str, Any]:
+        """The tags of a node."""
+        found = await self._this_node(command.node)
+        return {"node": found["name"], "tags": found["tags"]}
+
+    async def drain(self, command: commands.Drain) -> dict[str, Any]:
+        """Start nothing more here, or undo that."""
+        await self._this_node(command.node)
+        await self._executor.call(SetDraining(not command.undo), timeout_s=_CALL_S)
+        return await self._node_object()
+
+    async def stop(self, command: commands.Stop) -> dict[str, Any]:
+        """Stop this node; the answer comes before the end."""
+        # After the answer has left.
+        asyncio.get_running_loop().call_later(0.05, self._info.stop, command.now)
+        return {}
+
+    def check_debug(self) -> None:
+        """Raise `Refused` unless debugging is on."""
+        if not self._info.debug:
+            raise Refused("debug commands need a node started with LEORONIC_DEBUG=1")
+
+
+_STATES = ("waiting", "blocked", "held", "running", "succeeded", "failed", "cancelled")
+
+
+def _redo_spec(reads: Reads, task: str) -> TaskSpec:
+    """The spec that runs an ended task again; of an array, what did not succeed of it."""
+    element = split_element(task)
+    row: TaskRow | None = reads.task(element[0] if element else task)
+    assert row is not None
+    spec = msgspec.structs.replace(row.spec, id="", after=(), redo_of=task)
+    if element is not None:
+        if not any(attempt.final_state for attempt in reads.attempts(task)):
+            raise Refused(f"{task} has not ended: it can be redone when it has")
+        return msgspec.structs.replace(spec, only=[_original_index(row.spec, element[1])])
+    if row.state is None:
+        raise Refused(f"{task} has not ended: wait for it, or `leoronic cancel` it first")
+    if row.elements is not None:
+        failed = reads.failed_elements(task)
+        if failed:
+            only = [_original_index(row.spec, index) for index in failed]
+            return msgspec.structs.replace(spec, only=only)
+    return spec
+
+
+def _original_index(spec: TaskSpec, index: int) -> int:
+    return index if spec.only is None else spec.only[index]

@@ -1,0 +1,245 @@
+"""The control socket: ROOT/.leoronic/control.sock, guarded by file permissions.
+
+Each connection may have some requests under way; more of them wait in the socket. What one client
+does wrong (random bytes, huge frames, never reading) costs that client its connection and nobody
+else anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from leoronic.actors.answers import Answers, NodeInfo
+from leoronic.actors.cluster import Cluster
+from leoronic.actors.following import Following, Item
+from leoronic.actors.views import change_object
+from leoronic.actors.watchers import Watchers
+from leoronic.core import commands
+from leoronic.core.commands import Command, Request
+from leoronic.core.queue_messages import QueueStarted, TasksChanged, Watching
+from leoronic.errors import BadRequest, LeoronicError, NotFound, ProtocolError, Unavailable
+from leoronic.runtime.actor import NO_REPLY, Actor
+from leoronic.runtime.unix import listen_unix
+from leoronic.wire.codec import Codec, to_json
+from leoronic.wire.frames import Frame, FrameDecoder
+from leoronic.wire.protocol import FrameProtocol
+
+CONNECTIONS_MAX = 2048
+REQUESTS_MAX = 64
+SEND_BYTES_MAX = 8 * 1024 * 1024
+COMMAND_BYTES_MAX = 1024 * 1024
+WATCH_S = 3600.0
+
+_codec: Codec[Request] = Codec(Request)
+
+
+class _Client:
+    """One connection: its frames that wait, and its requests that are being answered."""
+
+    def __init__(self) -> None:
+        self.protocol: FrameProtocol
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.waiting: list[Frame] = []
+
+
+class ControlActor(Actor):
+    """Serves the socket at `path`."""
+
+    def __init__(self, path: Path, output_dir: Path, info: NodeInfo) -> None:
+        self._path = path
+        self._output_dir = output_dir
+        self._info = info
+        self._clients: set[_Client] = set()
+        self._watchers = Watchers(lambda: self._watching(True), lambda: self._watching(False))
+
+    async def started(self) -> None:
+        """Listen."""
+        find = self.context.find
+        self._queue = find("queue")
+        info = self._info
+        self._cluster = cluster = Cluster(
+            self._queue, find("journal"), lambda: {info.id(): info.name}
+        )
+        self._answers = Answers(
+            self._info, cluster, self._queue, find("scheduler"), find("runner")
+        )
+        self._following = Following(
+            cluster, self._watchers, find("runner_host"), self._output_dir
+        )
+        listener = listen_unix(str(self._path))
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=1024)
+
+    async def stopping(self) -> None:
+        """Close every connection."""
+        self._server.close()
+        with contextlib.suppress(FileNotFoundError):
+            self._path.unlink()
+        for client in list(self._clients):
+            client.protocol.close()
+
+    async def handle(self, message: Any) -> Any:
+        """The queue's reports."""
+        match message:
+            case TasksChanged(changes):
+                self._watchers.offer(changes)
+            case QueueStarted():
+                if self._watchers.wake_all():
+                    self._watching(True)
+            case _:
+                return await super().handle(message)
+        return NO_REPLY
+
+    def _watching(self, on: bool) -> None:
+        # A queue between two lives says `QueueStarted` when it is back.
+        with contextlib.suppress(Unavailable):
+            self._queue.cast_nowait(Watching(on))
+
+    # ---- connections ----
+
+    def _accept(self) -> FrameProtocol:
+        client = _Client()
+        client.protocol = FrameProtocol(
+            lambda _, frame: self._on_frame(client, frame),
+            lambda _, reason: self._on_closed(client, reason),
+            lambda _: self._on_opened(client),
+            decoder=FrameDecoder(json_bytes_max=COMMAND_BYTES_MAX),
+            send_bytes_max=SEND_BYTES_MAX,
+        )
+        return client.protocol
+
+    def _on_opened(self, client: _Client) -> None:
+        if len(self._clients) >= CONNECTIONS_MAX:
+            client.protocol.abort(ProtocolError(f"{CONNECTIONS_MAX} clients are connected"))
+        else:
+            self._clients.add(client)
+
+    def _on_closed(self, client: _Client, reason: Exception | None) -> None:
+        self._clients.discard(client)
+        client.waiting.clear()
+        for task in client.tasks:
+            task.cancel()
+        if isinstance(reason, ProtocolError):
+            self.context.log.warning("client disconnected", reason=reason.message)
+
+    def _on_frame(self, client: _Client, frame: Frame) -> None:
+        client.waiting.append(frame)
+        self._next(client)
+
+    def _next(self, client: _Client) -> None:
+        while client.waiting and len(client.tasks) < REQUESTS_MAX:
+            frame = client.waiting.pop(0)
+            request = _codec.decode(frame.json)
+            task = self.context.spawn(self._serve(client, request, frame.blob), "request")
+            client.tasks.add(task)
+            task.add_done_callback(lambda task: self._served(client, task))
+        transport = client.protocol.transport
+        if transport is not None:
+            (transport.pause_reading if client.waiting else transport.resume_reading)()
+
+    def _served(self, client: _Client, task: asyncio.Task[None]) -> None:
+        client.tasks.discard(task)
+        try:
+            self._next(client)
+        except ProtocolError as error:
+            client.protocol.close(error)
+
+    # ---- requests ----
+
+    async def _serve(self, client: _Client, request: Request, blob: bytes) -> None:
+        number = request.request
+        try:
+            stream = self._stream(request.command)
+            if stream is None:
+                result = await self._answer(request.command, blob)
+                client.protocol.send(to_json({"request": number, "result": result}))
+            else:
+                await self._pump(client, number, stream)
+        except LeoronicError as error:
+            client.protocol.send(to_json({"request": number, "error": error_object(error)}))
+
+    async def _pump(self, client: _Client, number: int, stream: AsyncIterator[Item]) -> None:
+        async for item, blob in stream:
+            key = "result" if "result" in item else "item"
+            content = item["result"] if key == "result" else item
+            client.protocol.send(to_json({"request": number, key: content}), blob)
+            await client.protocol.drained()
+
+    def _stream(self, command: Command) -> AsyncIterator[Item] | None:
+        match command:
+            case commands.Wait():
+                return self._following.wait(command)
+            case commands.Logs():
+                return self._following.logs(command)
+            case commands.Watch():
+                return self._watch()
+            case _:
+                return None
+
+    async def _watch(self) -> AsyncIterator[Item]:
+        with self._watchers.subscribe() as subscription:
+            while True:
+                for change in await subscription.news(WATCH_S):
+                    yield change_object(change, self._cluster.names()), b""
+
+    async def _answer(self, command: Command, blob: bytes) -> Any:
+        answers = self._answers
+        match command:
+            case commands.Submit():
+                return await answers.submit(command, blob)
+            case commands.Cancel(ids):
+                return await answers.change("cancel", ids)
+            case commands.Hold(ids):
+                return await answers.change("hold", ids)
+            case commands.Release(ids):
+                return await answers.change("release", ids)
+            case commands.TagAdd(tag, node):
+                return await answers.tag(tag, node, True)
+            case commands.TagDel(tag, node):
+                return await answers.tag(tag, node, False)
+            case commands.Debug():
+                return self._debug(command)
+            case _:
+                return await self._plain(command)(command)
+
+    def _plain(self, command: Command) -> Callable[[Any], Awaitable[Any]]:
+        answers = self._answers
+        found: dict[type, Callable[[Any], Awaitable[Any]]] = {
+            commands.Show: answers.show,
+            commands.List: answers.list_tasks,
+            commands.Why: answers.why,
+            commands.Redo: answers.redo,
+            commands.Exec: answers.exec,
+            commands.Status: answers.status,
+            commands.Nodes: answers.nodes,
+            commands.TagList: answers.tag_list,
+            commands.Drain: answers.drain,
+            commands.Stop: answers.stop,
+        }
+        return found[type(command)]
+
+    def _debug(self, command: commands.Debug) -> dict[str, Any]:
+        """Crash an actor on purpose."""
+        self._answers.check_debug()
+        ref = self.context.get(command.actor)
+        cell = getattr(ref, "cell", None)
+        if cell is None:
+            raise NotFound(f"no actor {command.actor!r} runs in this process")
+        cell.crash(RuntimeError(command.message))
+        return {}
+
+
+def error_object(error: LeoronicError) -> dict[str, Any]:
+    """An error as it crosses the socket."""
+    found: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "definite": error.definite,
+    }
+    if isinstance(error, BadRequest) and error.problems:
+        found["problems"] = error.problems
+    return found

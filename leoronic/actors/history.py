@@ -1,0 +1,56 @@
+"""Forgets what is past retention: ended tasks, their attempts, entries and output.
+
+A slice at a time, so that nobody waits for it. Output is removed by age: no file of the output
+folder is written any more once the last task in it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+from leoronic.actors.journal import Trim
+from leoronic.runtime.actor import Actor
+
+EVERY_S = 3600.0
+SLICE_TASKS = 500
+# A file of output may hold tasks that ended up to this much after its last byte.
+MARGIN_S = 86400.0
+
+
+class HistoryActor(Actor):
+    """Keeps `retention_s` seconds of history."""
+
+    def __init__(self, output_dir: Path, retention_s: float) -> None:
+        self._output_dir = output_dir
+        self._retention_s = retention_s
+
+    async def started(self) -> None:
+        """Look now and then every hour."""
+        self.context.spawn(self._run(), "trim")
+
+    async def handle(self, message: Any) -> Any:
+        """Takes no messages."""
+        return await super().handle(message)
+
+    async def _run(self) -> None:
+        journal = self.context.find("journal")
+        while True:
+            before = time.time() - self._retention_s
+            forgotten = 0
+            while count := await journal.call(Trim(before, SLICE_TASKS), timeout_s=60.0):
+                forgotten += count
+                await asyncio.sleep(0.05)
+            if forgotten:
+                self.context.log.info("history forgotten", tasks=forgotten)
+            await asyncio.to_thread(self._remove_output, before - MARGIN_S)
+            await asyncio.sleep(EVERY_S)
+
+    def _remove_output(self, before: float) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            for path in self._output_dir.iterdir():
+                if path.is_file() and path.stat().st_mtime < before:
+                    path.unlink(missing_ok=True)

@@ -1,0 +1,30 @@
+"""The actors that are nothing but a machine: the queue and the scheduler."""
+
+from __future__ import annotations
+
+from leoronic.core import queue, scheduler
+from leoronic.runtime.machine import MachineActor
+
+
+class QueueActor(MachineActor):
+    """Hosts `QueueMachine`; its memory comes from the journal each time it starts."""
+
+    def __init__(self) -> None:
+        super().__init__(queue.QueueMachine)
+
+    async def started(self) -> None:
+        """Ask the journal for the live tasks."""
+        await super().started()
+        await self.feed(queue.Start())
+
+
+class SchedulerActor(MachineActor):
+    """Hosts `SchedulerMachine`; the queue and the executors tell it what it must know."""
+
+    def __init__(self) -> None:
+        super().__init__(scheduler.SchedulerMachine)
+
+    async def started(self) -> None:
+        """Tell the queue that the scheduler is empty."""
+        await super().started()
+        await self.feed(scheduler.Start())

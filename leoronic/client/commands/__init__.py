@@ -1,0 +1,1 @@
+"""The commands of the command line, imported one module at a time by `leoronic.client.cli`."""

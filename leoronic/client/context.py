@@ -1,0 +1,176 @@
+"""What the commands share: their options, the client, printing, and lasting through a restart."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
+
+import click
+import orjson
+from click.shell_completion import CompletionItem
+
+from leoronic.client import text
+from leoronic.client.connection import Client
+from leoronic.core import quantity
+from leoronic.core.commands import List
+from leoronic.errors import LeoronicError, NodeUnreachable
+
+RECONNECT_S_MAX = 30.0
+RECONNECT_PAUSE_S = 0.1
+COMPLETION_IDS_MAX = 200
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+class CommandError(Exception):
+    """Ends the command with `code`; the text, if any, is for a person."""
+
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+# options and arguments
+
+root_option = click.option(
+    "--root", metavar="DIR", help="The node's folder (else LEORONIC_ROOT, else upward from here)."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the data as JSON.")
+
+
+def node_options(command: F) -> F:
+    """--root and --json."""
+    return root_option(json_option(command))
+
+
+def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> float | None:
+    """Callback of an option that takes a duration: `90`, `90s`, `5m`, `1h30m`."""
+    try:
+        return None if value is None else quantity.duration(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Ids of the node's tasks that begin as typed, with what they are."""
+    try:
+        with Client(ctx.params.get("root"), timeout_s=2.0) as client:
+            found = client.request(List(limit=COMPLETION_IDS_MAX))["tasks"]
+    except LeoronicError:
+        return []
+    return [
+        CompletionItem(
+            task["id"], help=f"{task['state']} {text.one_line(task.get('command') or '')[:40]}"
+        )
+        for task in found
+        if task["id"].startswith(incomplete)
+    ]
+
+
+id_argument = click.argument("task_id", metavar="ID", shell_complete=complete_ids)
+ids_argument = click.argument(
+    "ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_ids
+)
+
+
+# printing
+
+
+def say(lines: Iterable[str]) -> None:
+    """Lines to the standard output."""
+    for line in lines:
+        print(line)
+
+
+def say_json(data: Any) -> None:
+    """Data to the standard output: indented for a person at a terminal, else one line."""
+    options = orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0
+    sys.stdout.write(orjson.dumps(data, option=options).decode() + "\n")
+
+
+def note(message: str) -> None:
+    """One line to the standard error that is no error."""
+    sys.stdout.flush()
+    print(f"leoronic: {message}", file=sys.stderr)
+
+
+def colour() -> bool:
+    """Whether the standard output takes colours."""
+    return text.wants_colour(sys.stdout)
+
+
+def width() -> int | None:
+    """Cells of the terminal; None in a pipe, where nothing is to be cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+class Progress:
+    """One line on a terminal's standard error that is written over; nothing elsewhere."""
+
+    INTERVAL_S = 0.1
+
+    def __init__(self, *, enabled: bool = True) -> None:
+        self._on = enabled and sys.stderr.isatty()
+        self._shown = False
+        self._next = 0.0
+
+    def show(self, line: str) -> None:
+        """Replace the line, at most ten times a second."""
+        now = time.monotonic()
+        if self._on and now >= self._next:
+            room = shutil.get_terminal_size().columns - 1
+            sys.stderr.write(f"\r\x1b[K{line[:room]}")
+            sys.stderr.flush()
+            self._shown, self._next = True, now + self.INTERVAL_S
+
+    def clear(self) -> None:
+        """Take the line away, for output or for good."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
+
+
+# lasting through a restart
+
+
+def connected(root: str | None, *, patience_s: float = RECONNECT_S_MAX) -> Iterator[Client]:
+    """Clients one after the other: take the next when the last one's node went away.
+
+    The first must connect at once; a later one is tried for `patience_s`. Raises
+    `NodeUnreachable` when that has passed.
+    """
+    with Client(root) as client:
+        yield client
+        found = client.root
+    while True:
+        with _reconnected(found, time.monotonic() + patience_s) as client:
+            yield client
+        # A node that answers and goes away at once must not make this a busy loop.
+        time.sleep(RECONNECT_PAUSE_S)
+
+
+def _reconnected(root: str, deadline: float) -> Client:
+    while True:
+        try:
+            return Client(root)
+        except NodeUnreachable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(RECONNECT_PAUSE_S)
+
+
+def lasting(
+    root: str | None, action: Callable[[Client], T], *, patience_s: float = RECONNECT_S_MAX
+) -> T:
+    """`action`'s result, on new clients while the node goes away under it and comes back."""
+    for client in connected(root, patience_s=patience_s):
+        try:
+            return action(client)
+        except NodeUnreachable:
+            continue
+    raise AssertionError("connected() ends only by raising")

@@ -1,0 +1,210 @@
+"""One frozen `Config`; the only reader of options, environment and TOML.
+
+Later wins: defaults, ROOT/.leoronic/config.toml (or --config FILE), LEORONIC_* variables, options.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import socket
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from leoronic import __version__
+from leoronic.core.conditions import checked_tag
+from leoronic.core.quantity import duration, size
+from leoronic.errors import BadRequest
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+
+_EXAMPLES = """
+examples:
+  leoronic                              start a node in the current folder
+  leoronic start --root /srv/cluster    ... in another
+  leoronic start --cpus 2 --memory 4GiB --tag gpu --resource gpu=1
+
+Then, in another terminal:  leoronic submit -- echo hello   and   leoronic --help
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """How a node is to run. Sizes in bytes, durations in seconds; None: measured at the start."""
+
+    root: Path
+    name: str
+    cpus: float | None = None
+    memory: int | None = None
+    storage: int | None = None
+    resources: tuple[tuple[str, float], ...] = ()
+    tags: tuple[str, ...] = ()
+    log_format: str | None = None
+    retention_s: float = 30 * 86400.0
+
+    @property
+    def state_dir(self) -> Path:
+        """ROOT/.leoronic."""
+        return self.root / ".leoronic"
+
+    @property
+    def inbox(self) -> Path:
+        """ROOT/inbox."""
+        return self.root / "inbox"
+
+    @property
+    def output_dir(self) -> Path:
+        """Where the output of tasks is kept."""
+        return self.state_dir / "output"
+
+
+def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
+    """The configuration. Raises `BadRequest`; exits on --help, --version and wrong usage (2)."""
+    options = vars(_parser().parse_args(arguments))
+    root = Path(options.pop("root") or environment.get("LEORONIC_ROOT") or Path.cwd()).absolute()
+    file = options.pop("config")
+    settings: dict[str, Any] = {}
+    settings.update(_from_file(Path(file) if file else root / ".leoronic" / "config.toml", file))
+    settings.update(_from_environment(environment))
+    settings.update({key: value for key, value in options.items() if value not in (None, [])})
+    return _build(root, settings)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="leoronic start",
+        description="Start a node: it runs tasks until it is stopped (ctrl-C drains, twice stops).",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--root", metavar="DIR", help="the node's folder (default: this one)")
+    parser.add_argument("--name", help="what people call this node (default: the host's name)")
+    parser.add_argument("--cpus", metavar="N", help="cpus for tasks (default: all)")
+    parser.add_argument("--memory", metavar="SIZE", help="memory for tasks (default: all)")
+    parser.add_argument("--storage", metavar="SIZE", help="disk for tasks (default: what's free)")
+    parser.add_argument(
+        "--resource", action="append", metavar="NAME=N", help="something else to count: gpu=1"
+    )
+    parser.add_argument("--tag", action="append", help="a tag for `worker:tag` conditions")
+    parser.add_argument("--retention", metavar="TIME", help="keep history this long (default: 30d)")
+    parser.add_argument("--config", metavar="FILE", help="default: ROOT/.leoronic/config.toml")
+    parser.add_argument(
+        "--log-format", choices=["text", "json"], help="default: text on a terminal, else json"
+    )
+    parser.add_argument("--version", action="version", version=f"leoronic {__version__}")
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"leoronic: {message}; see `leoronic start --help`\n")
+
+
+def _from_file(path: Path, asked_for: str | None) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        if asked_for:
+            raise BadRequest(f"there is no {path}") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{path} cannot be read: {error}") from error
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadRequest(f"{path} is not TOML: {error}") from error
+    known = set(_KEYS)
+    unknown = sorted(set(found) - known)
+    if unknown:
+        raise BadRequest(f"{path}: unknown {', '.join(unknown)}; known: {', '.join(sorted(known))}")
+    return found
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key in _KEYS:
+        value = environment.get(f"LEORONIC_{key.upper()}")
+        if value:
+            found[key] = value.split(",") if key in ("tag", "resource") else value
+    return found
+
+
+_KEYS = ("name", "cpus", "memory", "storage", "resource", "tag", "retention", "log_format")
+
+
+def _build(root: Path, settings: dict[str, Any]) -> Config:
+    given: dict[str, Any] = {}
+    for key, value in settings.items():
+        try:
+            given[_FIELD.get(key, key)] = _READERS[key](value)
+        except (ValueError, TypeError, BadRequest) as error:
+            told = error.message if isinstance(error, BadRequest) else str(error)
+            raise BadRequest(f"{key}: {told}") from error
+    given.setdefault("name", _host_name())
+    assert set(given) <= {field.name for field in fields(Config)}
+    return Config(root=root, **given)
+
+
+def _host_name() -> str:
+    name = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname())[:63]
+    return name if _NAME.fullmatch(name) else "node"
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
+        raise ValueError(f"{value!r} is not a name: letters, digits, `-`, `_` and `.`, at most 63")
+    return value
+
+
+def _cpus(value: object) -> float:
+    cpus = float(value)  # type: ignore[arg-type]
+    if not 0 < cpus <= 65536:
+        raise ValueError(f"{value} is not a number of cpus")
+    return cpus
+
+
+def _resources(value: object) -> tuple[tuple[str, float], ...]:
+    if isinstance(value, dict):
+        pairs = list(value.items())
+    else:
+        pairs = []
+        for text in [value] if isinstance(value, str) else list(value):  # type: ignore[call-overload]
+            name, equals, amount = text.partition("=")
+            if not equals:
+                raise ValueError(f"{text!r} is not NAME=N, such as gpu=1")
+            pairs.append((name, amount))
+    return tuple(sorted((_name(name), float(amount)) for name, amount in pairs))
+
+
+def _tags(value: object) -> tuple[str, ...]:
+    tags = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    return tuple(sorted({checked_tag(tag) for tag in tags}))
+
+
+def _log_format(value: object) -> str:
+    if value not in ("text", "json"):
+        raise ValueError(f"{value!r} is not text or json")
+    return str(value)
+
+
+_FIELD = {"resource": "resources", "tag": "tags", "retention": "retention_s"}
+_READERS: dict[str, Any] = {
+    "name": _name,
+    "cpus": _cpus,
+    "memory": size,
+    "storage": size,
+    "resource": _resources,
+    "tag": _tags,
+    "retention": duration,
+    "log_format": _log_format,
+}
+
+
+def environment() -> Mapping[str, str]:
+    """The environment, for the composition root."""
+    return os.environ

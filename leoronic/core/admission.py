@@ -1,0 +1,128 @@
+"""Submissions on their way in: ids given, references resolved, mistakes named.
+
+A submission is accepted whole or refused whole. One that refers to other tasks (`after`) or brings
+its own ids is parked until the journal has told what it knows of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from leoronic.core.entries import Entry, Submitted
+from leoronic.core.graph import find_cycle
+from leoronic.core.queue_messages import Known, LookedUp, SubmitSpecs
+from leoronic.core.spec import After, TaskSpec
+from leoronic.errors import BadRequest, Conflict
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # no i, l, o, u: ids are read aloud
+_ID_LETTERS = 12
+
+
+def make_id(node: str, number: int) -> str:
+    """The id of a node's `number`-th task: 12 letters (60 bits), unlike its neighbours'.
+
+    Unlike, so that the first few letters are enough to name a task.
+    """
+    digest = hashlib.blake2b(f"{node}/{number}".encode(), digest_size=8).digest()
+    bits = int.from_bytes(digest, "big")
+    return "".join(_ALPHABET[(bits >> (5 * i)) & 31] for i in range(_ID_LETTERS))
+
+
+class Plan:
+    """One submission: who asked, its specs, their ids, and which of them are new."""
+
+    def __init__(self, request: object, asked: SubmitSpecs) -> None:
+        self.request = request
+        self.asked = asked
+        self.ids: list[str] = []
+        self.entries: list[Entry] = []
+
+    def own_ids(self) -> list[str]:
+        """The ids that the client chose."""
+        return [spec.id for spec in self.asked.specs if spec.id]
+
+    def references(self) -> list[str]:
+        """What must be looked up: own ids, and tasks of `after` that aren't in this batch."""
+        inside: set[str] = set()
+        for spec in self.asked.specs:
+            inside.add(spec.id)
+            inside.add(spec.name)
+        wanted = dict.fromkeys(self.own_ids())
+        for spec in self.asked.specs:
+            for after in spec.after:
+                if after.id not in inside:
+                    wanted[after.id] = None
+        return list(wanted)
+
+    def resolve(self, answer: LookedUp, node: str, first: int, now: float) -> int:
+        """Give ids from number `first` on and make the entries. Returns how many ids were given.
+
+        Raises `BadRequest` (with the place of each mistake) or `Conflict`.
+        """
+        given = 0
+        specs = self.asked.specs
+        self.ids = []
+        for spec in specs:
+            if spec.id:
+                self.ids.append(spec.id)
+            else:
+                self.ids.append(make_id(node, first + given))
+                given += 1
+        if any(spec.after for spec in specs):
+            specs = self._link(specs, answer)
+        self.entries = []
+        for task, spec in zip(self.ids, specs, strict=True):
+            if spec.id and self._is_known(spec, answer):
+                continue
+            self.entries.append(Submitted(task, spec, now, self.asked.source))
+        return given
+
+    def _link(self, specs: list[TaskSpec], answer: LookedUp) -> list[TaskSpec]:
+        """Replace names and shortened ids in `after` by full ids."""
+        inside: dict[str, list[str]] = {}
+        for task, spec in zip(self.ids, specs, strict=True):
+            inside.setdefault(task, []).append(task)
+            if spec.name:
+                inside.setdefault(spec.name, []).append(task)
+        problems: list[str] = []
+        linked: list[TaskSpec] = []
+        edges: dict[str, list[str]] = {}
+        for index, (task, spec) in enumerate(zip(self.ids, specs, strict=True)):
+            if not spec.after:
+                linked.append(spec)
+                continue
+            place = f"tasks[{index}].after" if len(specs) > 1 else "after"
+            after: dict[tuple[str, str], After] = {}
+            for one in spec.after:
+                targets = inside.get(one.id) or [known.id for known in _found(one.id, answer)]
+                if not targets:
+                    problems.append(f"{place}: no task has the id or name {one.id!r}")
+                elif len(targets) > 1 and one.id not in inside:
+                    problems.append(f"{place}: {one.id!r} fits {len(targets)} tasks; say more")
+                for target in targets:
+                    after[target, one.when] = After(target, one.when)
+            edges[task] = [a.id for a in after.values()]
+            linked.append(msgspec.structs.replace(spec, after=tuple(after.values())))
+        cycle = find_cycle(edges)
+        if cycle is not None:
+            problems.append("after: tasks wait for each other in a circle: " + " > ".join(cycle))
+        if problems:
+            raise BadRequest(problems[0] if len(problems) == 1 else "no task was added", problems)
+        return linked
+
+    def _is_known(self, spec: TaskSpec, answer: LookedUp) -> bool:
+        """Whether the same submission is on disk already. Raises `Conflict` if another is."""
+        known = answer.specs.get(spec.id)
+        if known is None:
+            return False
+        if known.command != spec.command or known.count != spec.count or known.items != spec.items:
+            raise Conflict(
+                f"the id {spec.id} belongs to another task; give this one an id of its own"
+            )
+        return True
+
+
+def _found(ref: str, answer: LookedUp) -> list[Known]:
+    return answer.found.get(ref, [])

@@ -1,0 +1,623 @@
+"""The bookkeeping of a runner: what becomes of each attempt, step by step.
+
+Rules:
+- Pure: an event and the time go in, effects come out. The runner process performs them on real
+  processes, the simulator on simulated ones.
+- `now` is monotonic seconds and serves timers only; times that people see (`at`) come with the
+  events, in seconds since the epoch.
+- An attempt moves by `TRANSITIONS` only. What the table does not list is a bug of ours, and raises
+  `BookkeepingError` with the attempt's story.
+
+    starting --ShellStarted--> running --Kill, limit--> ending
+        |                         |                       |
+        |                         +-----ShellExited-------+
+        |                                   |
+        |         draining (late output) -- | -- sweeping (its leftovers are ended)
+        |                                   |
+        |                                storing (its output is made durable)
+        +--StartFailed-----------------> exited (kept until Forget)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+from leoronic.core.outcome import Outcome, StreamRef
+from leoronic.core.run import (
+    AttemptKey,
+    Exited,
+    Forget,
+    Inventory,
+    Kill,
+    Run,
+    Runs,
+    Spawned,
+)
+
+STORY_EVENTS_MAX = 512
+
+# A bash needs some memory of its own before it runs anything: under a smaller limit the kernel
+# would kill it while it starts, and a task that asked for "1 KiB" could never run.
+MEMORY_LIMIT_MIN = 16 * 1024 * 1024
+
+# How long a tree may take to vanish after KILL. Only a process that waits for a broken disk
+# ("uninterruptible") needs longer, and an outcome must not wait for that.
+KILL_PATIENCE_S = 3.0
+
+
+class Phase(StrEnum):
+    """Where an attempt is."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    ENDING = "ending"
+    DRAINING = "draining"
+    SWEEPING = "sweeping"
+    STORING = "storing"
+    EXITED = "exited"
+
+
+# --- events, from the process that owns the operating system's side -------------------------------
+
+
+class ShellStarted(msgspec.Struct, frozen=True):
+    """The attempt's shell exists."""
+
+    key: AttemptKey
+    pid: int
+    at: float
+
+
+class StartFailed(msgspec.Struct, frozen=True):
+    """The attempt's shell could not be started; `why` is one line."""
+
+    key: AttemptKey
+    why: str
+    at: float
+
+
+class ShellExited(msgspec.Struct, frozen=True):
+    """The shell ended. Exactly one of `exit_code` and `signal` is set.
+
+    `output_closed` and `tree_empty` tell what is known at that moment. `memory_killed`: the kernel
+    killed one of its processes for memory; `pids_refused`: it refused one a fork.
+    """
+
+    key: AttemptKey
+    at: float
+    exit_code: int | None = None
+    signal: int | None = None
+    peak_memory: int | None = None
+    cpu_seconds: float | None = None
+    output_closed: bool = False
+    tree_empty: bool = False
+    memory_killed: bool = False
+    pids_refused: bool = False
+
+
+class OutputClosed(msgspec.Struct, frozen=True):
+    """Both streams were read to their end."""
+
+    key: AttemptKey
+
+
+class TreeCounted(msgspec.Struct, frozen=True):
+    """The first answer to `WatchTree`: so many processes of the attempt were alive."""
+
+    key: AttemptKey
+    count: int
+
+
+class TreeEmpty(msgspec.Struct, frozen=True):
+    """The last answer to `WatchTree`: no process of the attempt is left."""
+
+    key: AttemptKey
+
+
+class Exceeded(msgspec.Struct, frozen=True):
+    """The attempt was seen to exceed a limit that the kernel does not enforce: `memory 512 MiB`."""
+
+    key: AttemptKey
+    what: str
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """The attempt's output is durable, at these places."""
+
+    key: AttemptKey
+    stdout: StreamRef = StreamRef()
+    stderr: StreamRef = StreamRef()
+
+
+TimerKind = Literal["limit", "kill", "linger", "give_up"]
+
+
+class Fired(msgspec.Struct, frozen=True):
+    """A timer that was set by `SetTimer` is due."""
+
+    key: AttemptKey
+    timer: TimerKind
+
+
+Event = (
+    Run
+    | Runs
+    | Kill
+    | Forget
+    | ShellStarted
+    | StartFailed
+    | ShellExited
+    | OutputClosed
+    | TreeCounted
+    | TreeEmpty
+    | Exceeded
+    | Stored
+    | Fired
+)
+
+# --- effects --------------------------------------------------------------------------------------
+
+
+class Spawn(msgspec.Struct, frozen=True):
+    """Start the shell. Answered by `ShellStarted` and later `ShellExited`, or by `StartFailed`."""
+
+    run: Run
+
+
+class Signal(msgspec.Struct, frozen=True):
+    """Send TERM or KILL to every process of the attempt."""
+
+    key: AttemptKey
+    signal: Literal["TERM", "KILL"]
+
+
+class WatchTree(msgspec.Struct, frozen=True):
+    """Find what is left of the attempt. Answered by `TreeCounted`; if not 0, later `TreeEmpty`."""
+
+    key: AttemptKey
+
+
+class CloseOutput(msgspec.Struct, frozen=True):
+    """Stop reading the attempt's output, though somebody may still hold it open."""
+
+    key: AttemptKey
+
+
+class Store(msgspec.Struct, frozen=True):
+    """Release what the attempt held and make its output durable. Answered by `Stored`."""
+
+    key: AttemptKey
+
+
+class Discard(msgspec.Struct, frozen=True):
+    """Nobody will ask for this attempt again."""
+
+    key: AttemptKey
+
+
+class Emit(msgspec.Struct, frozen=True):
+    """Tell the executor."""
+
+    message: Spawned | Exited
+
+
+class SetTimer(msgspec.Struct, frozen=True):
+    """Send `Fired(key, timer)` at `at` (monotonic); replaces one of the same kind."""
+
+    key: AttemptKey
+    timer: TimerKind
+    at: float
+
+
+class CancelTimers(msgspec.Struct, frozen=True):
+    """No timer of this attempt is wanted any more."""
+
+    key: AttemptKey
+
+
+Effect = Spawn | Signal | WatchTree | CloseOutput | Store | Discard | Emit | SetTimer | CancelTimers
+
+
+class BookkeepingError(AssertionError):
+    """An event that the table does not list; the message holds the attempt's story."""
+
+
+class _Attempt:
+    """What is remembered of one attempt. `run` goes once it exited, `exited` comes."""
+
+    __slots__ = (
+        "exit",
+        "exited",
+        "grace_s",
+        "has_timers",
+        "key",
+        "kill_at",
+        "kill_sent",
+        "lingered",
+        "output_closed",
+        "phase",
+        "pid",
+        "reason",
+        "run",
+        "started_at",
+        "stragglers",
+        "tree_empty",
+    )
+
+    def __init__(self, run: Run) -> None:
+        self.key: AttemptKey = run.key
+        self.run: Run | None = run
+        self.phase = Phase.STARTING
+        self.pid = 0
+        self.started_at = 0.0
+        self.reason = ""
+        self.grace_s = 0.0
+        self.kill_at = 0.0
+        self.kill_sent = False
+        self.has_timers = False
+        self.output_closed = False
+        self.tree_empty = False
+        self.lingered = False
+        self.stragglers = 0
+        self.exit: ShellExited | None = None
+        self.exited: Exited | None = None
+
+
+_Handler = Callable[["Attempts", _Attempt, Any, float], list[Effect]]
+
+
+class Attempts:
+    """Every attempt that a runner holds.
+
+    `attempts_max` bounds how many (running, and ended but not forgotten): a `Run` beyond it ends at
+    once as `cannot start`. `linger_s` is how long output may stay open after the shell has gone;
+    `grace_s` is the time between TERM and KILL where a message does not say.
+    """
+
+    def __init__(
+        self, *, attempts_max: int = 1024, linger_s: float = 5.0, grace_s: float = 5.0
+    ) -> None:
+        assert attempts_max > 0
+        self._attempts: dict[AttemptKey, _Attempt] = {}
+        self._attempts_max = attempts_max
+        self._linger_s = linger_s
+        self._grace_s = grace_s
+        self._story: deque[tuple[float, AttemptKey, str, str]] = deque(maxlen=STORY_EVENTS_MAX)
+
+    def __len__(self) -> int:
+        return len(self._attempts)
+
+    def phase(self, key: AttemptKey) -> Phase | None:
+        """Where this attempt is; None if it is not held."""
+        entry = self._attempts.get(key)
+        return entry.phase if entry else None
+
+    def exited(self, key: AttemptKey) -> Exited | None:
+        """The outcome of this attempt, if it is held and has one."""
+        entry = self._attempts.get(key)
+        return entry.exited if entry else None
+
+    def live(self) -> list[AttemptKey]:
+        """The attempts that have no outcome yet, oldest first."""
+        return [key for key, entry in self._attempts.items() if entry.exited is None]
+
+    def inventory(self) -> Inventory:
+        """All that is held. An attempt whose shell does not exist yet has pid 0."""
+        running, exited = [], []
+        for entry in self._attempts.values():
+            if entry.exited is not None:
+                exited.append(entry.exited)
+            else:
+                task, attempt = entry.key
+                running.append(Spawned(task, attempt, entry.pid, entry.started_at))
+        return Inventory(running, exited)
+
+    def story(self, key: AttemptKey) -> list[str]:
+        """The last events of this attempt, oldest first, one line each."""
+        return [f"{at:.3f} {phase}: {what}" for at, k, phase, what in self._story if k == key]
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """One event in, its effects out, to be performed in order."""
+        match event:
+            case Run():
+                return self._run(event, now)
+            case Runs(runs):
+                return [effect for run in runs for effect in self._run(run, now)]
+            case Forget(attempts):
+                return [effect for key in attempts for effect in self._forget(key, now)]
+            case Kill(task, attempt):
+                # The executor may ask late, or twice: an attempt that is not known has ended.
+                if (task, attempt) not in self._attempts:
+                    return []
+                return self._step((task, attempt), event, now)
+            case Fired(key):
+                if key not in self._attempts:
+                    return []
+                return self._step(key, event, now)
+        return self._step(event.key, event, now)
+
+    def _step(self, key: AttemptKey, event: Event, now: float) -> list[Effect]:
+        entry = self._attempts.get(key)
+        phase = entry.phase if entry else "unknown"
+        self._story.append((now, key, phase, type(event).__name__))
+        handler = TRANSITIONS.get((phase, type(event)))
+        if entry is None or handler is None:
+            story = "\n  ".join(self.story(key))
+            raise BookkeepingError(f"{event!r} while {phase}; the story of {key}:\n  {story}")
+        return handler(self, entry, event, now)
+
+    # --- from the executor ---
+
+    def _run(self, run: Run, now: float) -> list[Effect]:
+        if run.key in self._attempts:
+            return []
+        if len(self._attempts) >= self._attempts_max:
+            # Not kept: keeping it is what there is no room for. If this message is lost, the
+            # executor's next inventory does not list the attempt, which tells the same.
+            why = f"cannot start: the runner holds {self._attempts_max} attempts already"
+            outcome = Outcome(started_at=0.0, finished_at=0.0, reason=why)
+            return [Emit(Exited(run.task, run.attempt, outcome))]
+        self._attempts[run.key] = _Attempt(run)
+        self._story.append((now, run.key, "unknown", "Run"))
+        return [Spawn(run)]
+
+    def _forget(self, key: AttemptKey, now: float) -> list[Effect]:
+        entry = self._attempts.get(key)
+        if entry is None or entry.exited is None:
+            return []
+        self._story.append((now, key, entry.phase, "Forget"))
+        del self._attempts[key]
+        return [Discard(key)]
+
+    def _doom(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
+        """Killed before its shell exists: remembered, and done as soon as there is one."""
+        if not entry.reason:
+            entry.reason, entry.grace_s = event.reason, event.grace_s
+        return []
+
+    def _kill(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
+        return self._end(entry, event.reason, event.grace_s, now)
+
+    def _hurry(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
+        """A second kill may shorten the grace, never lengthen it."""
+        if entry.kill_sent or now + event.grace_s >= entry.kill_at:
+            return []
+        if event.grace_s <= 0:
+            return self._send_kill(entry, now)
+        entry.kill_at = now + event.grace_s
+        return [SetTimer(entry.key, "kill", entry.kill_at)]
+
+    # --- starting ---
+
+    def _started(self, entry: _Attempt, event: ShellStarted, now: float) -> list[Effect]:
+        assert entry.run is not None
+        entry.pid, entry.started_at = event.pid, event.at
+        entry.phase = Phase.RUNNING
+        effects: list[Effect] = [
+            Emit(Spawned(entry.run.task, entry.run.attempt, event.pid, event.at))
+        ]
+        if entry.reason:
+            return effects + self._end(entry, entry.reason, entry.grace_s, now)
+        if entry.run.time_limit is not None:
+            entry.has_timers = True
+            effects.append(SetTimer(entry.key, "limit", now + entry.run.time_limit))
+        return effects
+
+    def _start_failed(self, entry: _Attempt, event: StartFailed, now: float) -> list[Effect]:
+        reason = entry.reason or f"cannot start: {event.why}"
+        return self._exit(entry, Outcome(event.at, event.at, reason=reason))
+
+    # --- running, ending ---
+
+    def _end(self, entry: _Attempt, reason: str, grace_s: float, now: float) -> list[Effect]:
+        entry.reason = reason
+        entry.phase = Phase.ENDING
+        if grace_s <= 0:
+            return self._send_kill(entry, now)
+        entry.kill_at = now + grace_s
+        entry.has_timers = True
+        return [Signal(entry.key, "TERM"), SetTimer(entry.key, "kill", entry.kill_at)]
+
+    def _send_kill(self, entry: _Attempt, now: float) -> list[Effect]:
+        entry.kill_sent = True
+        entry.has_timers = True
+        return [
+            Signal(entry.key, "KILL"),
+            SetTimer(entry.key, "give_up", now + KILL_PATIENCE_S),
+        ]
+
+    def _fired_running(self, entry: _Attempt, event: Fired, now: float) -> list[Effect]:
+        if event.timer != "limit":
+            return []
+        assert entry.run is not None
+        assert entry.run.time_limit is not None
+        return self._end(entry, f"time limit {entry.run.time_limit:g} s", self._grace_s, now)
+
+    def _fired_ending(self, entry: _Attempt, event: Fired, now: float) -> list[Effect]:
+        if event.timer == "kill" and not entry.kill_sent:
+            return self._send_kill(entry, now)
+        if event.timer == "give_up":
+            # The shell itself survives KILL while it waits for a broken disk: try for ever.
+            return self._send_kill(entry, now)
+        return []
+
+    def _exceeded(self, entry: _Attempt, event: Exceeded, now: float) -> list[Effect]:
+        # No grace: a task over its memory takes the machine's, and cannot tidy up anyway.
+        return self._end(entry, f"killed: {event.what}", 0.0, now)
+
+    def _output_closed(self, entry: _Attempt, event: OutputClosed, now: float) -> list[Effect]:
+        entry.output_closed = True
+        return []
+
+    # --- the shell has gone ---
+
+    def _shell_exited(self, entry: _Attempt, event: ShellExited, now: float) -> list[Effect]:
+        entry.exit = event
+        entry.output_closed = entry.output_closed or event.output_closed
+        entry.tree_empty = event.tree_empty
+        if entry.output_closed and entry.tree_empty:
+            return self._store(entry)
+        if entry.output_closed or entry.phase is Phase.ENDING:
+            return self._sweep(entry)
+        entry.phase = Phase.DRAINING
+        entry.has_timers = True
+        return [SetTimer(entry.key, "linger", now + self._linger_s)]
+
+    def _drained(self, entry: _Attempt, event: OutputClosed, now: float) -> list[Effect]:
+        entry.output_closed = True
+        return self._sweep(entry)
+
+    def _fired_draining(self, entry: _Attempt, event: Fired, now: float) -> list[Effect]:
+        if event.timer != "linger":
+            return []
+        entry.lingered = True
+        return self._sweep(entry)
+
+    def _stop_draining(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
+        """The shell's exit has decided the outcome; what is left needs no more patience."""
+        entry.lingered = True
+        return self._sweep(entry)
+
+    def _sweep(self, entry: _Attempt) -> list[Effect]:
+        entry.phase = Phase.SWEEPING
+        return [WatchTree(entry.key)]
+
+    def _tree_counted(self, entry: _Attempt, event: TreeCounted, now: float) -> list[Effect]:
+        entry.stragglers = event.count
+        if event.count == 0:
+            return self._tree_gone(entry, event, now)
+        entry.tree_empty = False
+        if entry.kill_sent:
+            return self._send_kill(entry, now)
+        if entry.kill_at:
+            return []
+        entry.kill_at = now + self._grace_s
+        entry.has_timers = True
+        return [Signal(entry.key, "TERM"), SetTimer(entry.key, "kill", entry.kill_at)]
+
+    def _tree_gone(
+        self, entry: _Attempt, event: TreeEmpty | TreeCounted, now: float
+    ) -> list[Effect]:
+        entry.tree_empty = True
+        if entry.output_closed:
+            return self._store(entry)
+        if entry.lingered or entry.kill_sent:
+            return [CloseOutput(entry.key), *self._store(entry)]
+        # Killed, its tree is gone, and yet somebody unknown holds the output: wait as for output
+        # that is late, but no longer than the kill's own grace.
+        return [SetTimer(entry.key, "give_up", max(now, min(entry.kill_at, now + self._linger_s)))]
+
+    def _swept_output(self, entry: _Attempt, event: OutputClosed, now: float) -> list[Effect]:
+        entry.output_closed = True
+        return self._store(entry) if entry.tree_empty else []
+
+    def _fired_sweeping(self, entry: _Attempt, event: Fired, now: float) -> list[Effect]:
+        if event.timer == "kill" and not entry.kill_sent:
+            return self._send_kill(entry, now)
+        if event.timer == "give_up":
+            if entry.output_closed:
+                return self._store(entry)
+            return [CloseOutput(entry.key), *self._store(entry)]
+        return []
+
+    def _hurry_sweep(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
+        if entry.kill_sent or event.grace_s > 0:
+            return []
+        return self._send_kill(entry, now)
+
+    def _store(self, entry: _Attempt) -> list[Effect]:
+        entry.phase = Phase.STORING
+        if entry.has_timers:
+            return [CancelTimers(entry.key), Store(entry.key)]
+        return [Store(entry.key)]
+
+    def _stored(self, entry: _Attempt, event: Stored, now: float) -> list[Effect]:
+        assert entry.exit is not None
+        assert entry.run is not None
+        done = entry.exit
+        outcome = Outcome(
+            started_at=entry.started_at,
+            finished_at=done.at,
+            exit_code=done.exit_code,
+            signal=done.signal,
+            reason=entry.reason or _limit_reason(entry.run, done),
+            peak_memory=done.peak_memory,
+            cpu_seconds=done.cpu_seconds,
+            stdout=event.stdout,
+            stderr=event.stderr,
+            stragglers=entry.stragglers,
+        )
+        return self._exit(entry, outcome)
+
+    def _exit(self, entry: _Attempt, outcome: Outcome) -> list[Effect]:
+        task, attempt = entry.key
+        entry.phase = Phase.EXITED
+        entry.run = None
+        entry.exit = None
+        entry.exited = Exited(task, attempt, outcome)
+        return [Emit(entry.exited)]
+
+    def _ignore(self, entry: _Attempt, event: Event, now: float) -> list[Effect]:
+        return []
+
+
+def _limit_reason(run: Run, done: ShellExited) -> str:
+    """Which limit ended it. A command that coped with being refused succeeded, and says nothing."""
+    if done.exit_code == 0:
+        return ""
+    if done.memory_killed:
+        return f"killed: memory {size_text(max(run.memory, MEMORY_LIMIT_MIN))}"
+    if done.pids_refused:
+        return f"pids limit of {run.pids} reached"
+    return ""
+
+
+def size_text(size: int) -> str:
+    """A size in bytes for a person: in the largest binary unit that leaves at least 1."""
+    value, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if value < 1024:
+            break
+        value, unit = value / 1024, larger
+    return f"{value:.4g} {unit}"
+
+
+TRANSITIONS: dict[tuple[str, type], _Handler] = {
+    (Phase.STARTING, Kill): Attempts._doom,
+    (Phase.STARTING, ShellStarted): Attempts._started,
+    (Phase.STARTING, StartFailed): Attempts._start_failed,
+    (Phase.RUNNING, Kill): Attempts._kill,
+    (Phase.RUNNING, Exceeded): Attempts._exceeded,
+    (Phase.RUNNING, OutputClosed): Attempts._output_closed,
+    (Phase.RUNNING, ShellExited): Attempts._shell_exited,
+    (Phase.RUNNING, Fired): Attempts._fired_running,
+    (Phase.ENDING, Kill): Attempts._hurry,
+    (Phase.ENDING, Exceeded): Attempts._ignore,
+    (Phase.ENDING, OutputClosed): Attempts._output_closed,
+    (Phase.ENDING, ShellExited): Attempts._shell_exited,
+    (Phase.ENDING, Fired): Attempts._fired_ending,
+    (Phase.DRAINING, Kill): Attempts._stop_draining,
+    (Phase.DRAINING, Exceeded): Attempts._ignore,
+    (Phase.DRAINING, OutputClosed): Attempts._drained,
+    (Phase.DRAINING, Fired): Attempts._fired_draining,
+    (Phase.SWEEPING, Kill): Attempts._hurry_sweep,
+    (Phase.SWEEPING, Exceeded): Attempts._ignore,
+    (Phase.SWEEPING, OutputClosed): Attempts._swept_output,
+    (Phase.SWEEPING, TreeCounted): Attempts._tree_counted,
+    (Phase.SWEEPING, TreeEmpty): Attempts._tree_gone,
+    (Phase.SWEEPING, Fired): Attempts._fired_sweeping,
+    (Phase.STORING, Kill): Attempts._ignore,
+    (Phase.STORING, Exceeded): Attempts._ignore,
+    (Phase.STORING, OutputClosed): Attempts._ignore,
+    (Phase.STORING, TreeCounted): Attempts._ignore,
+    (Phase.STORING, TreeEmpty): Attempts._ignore,
+    (Phase.STORING, Fired): Attempts._ignore,
+    (Phase.STORING, Stored): Attempts._stored,
+    (Phase.EXITED, Kill): Attempts._ignore,
+    (Phase.EXITED, Fired): Attempts._ignore,
+}

@@ -1,0 +1,198 @@
+"""What can be asked of a node: one surface for the command line, scripts, inbox and Python.
+
+    request  = {"request": N, "command": {"type": "show", "id": "..."}}   + blob (Submit only)
+    answer   = {"request": N, "result": ...}                                the last one
+             | {"request": N, "item": ...}  + blob                         of a stream, before it
+             | {"request": N, "error": {"code", "message", "definite", "problems"}}
+
+Answers are plain JSON: the same data that `--json` prints. Times in them are RFC 3339 in UTC.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class _Command(msgspec.Struct, frozen=True, omit_defaults=True, tag=str.lower, tag_field="type"):
+    pass
+
+
+class Submit(_Command, frozen=True):
+    """Add the tasks in the frame's blob: one object, an array, JSON lines, or defaults and tasks.
+
+    Result: {"ids": [...], "held_by": [node names]}, once all are on disk. Whole or not at all.
+    `lines` says that the blob is JSON lines, which is faster than finding out.
+    """
+
+    lines: bool = False
+
+
+class Show(_Command, frozen=True):
+    """Result: the task object of CONTRACT. `id` may be shortened; `ID.INDEX` is an element."""
+
+    id: str
+
+
+class List(_Command, frozen=True):
+    """Result: {"tasks": [task objects, newest first], "more": bool}.
+
+    `since` in seconds since the epoch; `label` is `KEY` or `KEY=VALUE`. With `before` (an `order`
+    of an earlier answer's last task) the next page.
+    """
+
+    state: str | None = None
+    label: str | None = None
+    since: float | None = None
+    limit: int = 100
+    before: int | None = None
+
+
+class Why(_Command, frozen=True):
+    """Result: {"id", "state", "reasons": [str], "nodes": {name: [str]}}."""
+
+    id: str
+
+
+class Logs(_Command, frozen=True):
+    """Stream: items {"offset"} with a blob of output. Result: {"task", "attempt", "at_end"}.
+
+    With `follow`, lasts until the task is final, over retries (an item {"attempt": N} tells of a
+    new attempt). `attempt` 0 is the latest.
+    """
+
+    id: str
+    stream: str = "stdout"
+    follow: bool = False
+    attempt: int = 0
+    offset: int = 0
+
+
+class Wait(_Command, frozen=True):
+    """Stream: items {"id", "state", "progress"}. Result: {"tasks": [task objects], "timed_out"}.
+
+    A task that is blocked counts as ended: it can never start as things stand.
+    """
+
+    ids: list[str]
+    time_limit: float | None = None
+
+
+class Cancel(_Command, frozen=True):
+    """Result: {"changed": [ids], "unchanged": [ids that were final already]}."""
+
+    ids: list[str]
+
+
+class Hold(_Command, frozen=True):
+    """Keep waiting tasks from starting. Result as `Cancel`."""
+
+    ids: list[str]
+
+
+class Release(_Command, frozen=True):
+    """Let held tasks start. Result as `Cancel`."""
+
+    ids: list[str]
+
+
+class Redo(_Command, frozen=True):
+    """Submit ended tasks again, as new tasks; what they blocked waits for these. {"ids": [...]}."""
+
+    ids: list[str] = []
+    failed: bool = False
+
+
+class Status(_Command, frozen=True):
+    """Result: the status object, with statistics of each actor under `actors`."""
+
+
+class Nodes(_Command, frozen=True):
+    """Result: {"nodes": [node objects]}."""
+
+
+class Watch(_Command, frozen=True):
+    """Stream: items {"id", "state", "attempt", "node", "at", "name", ...} as tasks change."""
+
+
+class TagAdd(_Command, frozen=True):
+    """Result: {"node", "tags": [...]}. `node` empty: the one asked."""
+
+    tag: str
+    node: str = ""
+
+
+class TagDel(_Command, frozen=True):
+    """Result: {"node", "tags": [...]}."""
+
+    tag: str
+    node: str = ""
+
+
+class TagList(_Command, frozen=True):
+    """Result: {"node", "tags": [...]}."""
+
+    node: str = ""
+
+
+class Exec(_Command, frozen=True):
+    """Run a command on nodes now, beside whatever runs there. Result: {"ids": {node: task id}}.
+
+    It is a task of its own with `cpus: 0`, pinned to its node; its output is read by `Logs`.
+    """
+
+    command: str
+    node: str = ""
+    tag: str = ""
+    all: bool = False
+
+
+class Drain(_Command, frozen=True):
+    """Start nothing more on a node; what runs ends. Result: the node object."""
+
+    node: str = ""
+    undo: bool = False
+
+
+class Stop(_Command, frozen=True):
+    """Drain this node, then stop it. With `now` running tasks are ended. Result: {}."""
+
+    now: bool = False
+
+
+class Debug(_Command, frozen=True):
+    """Raise an error inside an actor, to see it restarted. Only if LEORONIC_DEBUG is set."""
+
+    actor: str
+    message: str = "asked for by a debug command"
+
+
+Command = (
+    Submit
+    | Show
+    | List
+    | Why
+    | Logs
+    | Wait
+    | Cancel
+    | Hold
+    | Release
+    | Redo
+    | Status
+    | Nodes
+    | Watch
+    | TagAdd
+    | TagDel
+    | TagList
+    | Exec
+    | Drain
+    | Stop
+    | Debug
+)
+"""Every command, told apart by its `type`, the name of its class in lower case."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request of a client. `request` is its number, unique on its connection."""
+
+    request: int
+    command: Command

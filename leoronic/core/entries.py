@@ -1,0 +1,144 @@
+"""Journal entries: the only way anything about a task changes.
+
+Each node numbers its own entries 1, 2, 3... and nobody else writes to that journal, so entries
+never conflict, and {origin: last contiguous number} says exactly what a node holds. Times are
+seconds since the epoch. A record is the join of its entries (`records.py`).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from leoronic.core.outcome import Outcome
+from leoronic.core.spec import TaskSpec
+
+
+class _Entry(msgspec.Struct, frozen=True, omit_defaults=True, tag=str.lower, tag_field="kind"):
+    pass
+
+
+class Submitted(_Entry, frozen=True):
+    """A task was accepted. `spec.after` names ids only: names were resolved on the way in."""
+
+    task: str
+    spec: TaskSpec
+    at: float
+    source: str = ""
+
+
+class Started(_Entry, frozen=True):
+    """Attempt `attempt` (from 1) is about to run on `node`. Durable before any process exists."""
+
+    task: str
+    attempt: int
+    node: str
+    at: float
+
+
+class Finished(_Entry, frozen=True):
+    """An attempt ended. `final`: no further attempt follows, the task has its outcome."""
+
+    task: str
+    attempt: int
+    outcome: Outcome
+    final: bool
+
+
+class Lost(_Entry, frozen=True):
+    """An attempt can't be accounted for. `suspicion` says why.
+
+    It is tried again, unless `hold`: then the task waits for somebody to release it.
+    """
+
+    task: str
+    attempt: int
+    at: float
+    suspicion: str
+    hold: bool = False
+
+
+class Cancelled(_Entry, frozen=True):
+    """Somebody cancelled the task. Final, even while its last attempt is still being ended."""
+
+    task: str
+    at: float
+
+
+class Held(_Entry, frozen=True):
+    """The task must not start. `revision` counts the holds and releases of a task."""
+
+    task: str
+    revision: int
+    at: float
+    reason: str = ""
+
+
+class Released(_Entry, frozen=True):
+    """The task may start again, losses up to that of `attempt` notwithstanding."""
+
+    task: str
+    revision: int
+    at: float
+    attempt: int = 0
+
+
+class Ended(_Entry, frozen=True):
+    """Every element of an array is final. `state` is `succeeded`, `failed` or `cancelled`."""
+
+    task: str
+    state: str
+    at: float
+
+
+class Tagged(_Entry, frozen=True):
+    """`node` carries `tag` from now on; `at` orders it against `Untagged`."""
+
+    node: str
+    tag: str
+    at: float
+
+
+class Untagged(_Entry, frozen=True):
+    """`node` no longer carries `tag`."""
+
+    node: str
+    tag: str
+    at: float
+
+
+Entry = (
+    Submitted
+    | Started
+    | Finished
+    | Lost
+    | Cancelled
+    | Held
+    | Released
+    | Ended
+    | Tagged
+    | Untagged
+)
+
+
+class Numbered(NamedTuple):
+    """An entry with its place: number `number` (from 1) of the journal of node `origin`."""
+
+    origin: str
+    number: int
+    entry: Entry
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
+
+
+def encode(entry: Entry) -> bytes:
+    """Compact JSON text of an entry, as stored and as shipped to other nodes."""
+    return _encoder.encode(entry)
+
+
+def decode(text: bytes) -> Entry:
+    """The entry in `text`. Raises `msgspec.DecodeError` or `msgspec.ValidationError`."""
+    return _decoder.decode(text)

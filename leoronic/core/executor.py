@@ -1,0 +1,472 @@
+"""The executor: what this node has taken on, and what became of it.
+
+It stands between the scheduler and the runner process. Its ledger is the authority on what fits
+here. An attempt is started only once `Started` is on disk, and forgotten by the runner only once
+`Finished` is; whatever can't be accounted for after a restart is `Lost`.
+
+    Assign -> STARTING (Started on its way to the disk) -> RUNNING (the runner has it)
+           -> ENDING (Finished or Lost on its way to the disk) -> forgotten
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+
+import msgspec
+
+from leoronic.core.arrays import split_element
+from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
+from leoronic.core.entries import Entry, Finished, Lost, Started, Tagged, Untagged
+from leoronic.core.queue_messages import (
+    Append,
+    Appended,
+    AppendFailed,
+    Declined,
+    StopAttempt,
+)
+from leoronic.core.records import TaskClass
+from leoronic.core.resources import Capacity, Ledger, Need
+from leoronic.core.run import (
+    AttemptKey,
+    Exited,
+    ExitedMany,
+    Forget,
+    Inventory,
+    Kill,
+    Run,
+    Runs,
+    Spawned,
+)
+from leoronic.core.scheduler import Assign, Freed, Held, Offer
+from leoronic.core.spec import TaskSpec, bash_text
+from leoronic.errors import Refused
+
+RETRY_APPEND_S = 1.0
+
+
+class Start:
+    """The machine's first message: ask the journal what this node was running."""
+
+
+class LoadOpen(msgspec.Struct, frozen=True):
+    """Asked of the journal: attempts on this node without an end. Answer: `Open`."""
+
+    sender: str
+
+
+class OpenAttempt(msgspec.Struct, frozen=True):
+    """An attempt that started here and has no end in the journal."""
+
+    task: str
+    attempt: int
+    need: Need
+    retries_left: int
+    hold_if_lost: bool
+
+
+class Open(msgspec.Struct, frozen=True):
+    """The journal's answer to `LoadOpen`: open attempts and the tags of this node."""
+
+    attempts: list[OpenAttempt]
+    tags: list[str]
+
+
+class RunnerDown(msgspec.Struct, frozen=True):
+    """The connection to the runner process is gone; an `Inventory` follows when it is back."""
+
+
+class SetTag(msgspec.Struct, frozen=True):
+    """Asked: add or remove a tag of this node. Answer: the tags, sorted, once it is on disk."""
+
+    tag: str
+    on: bool
+
+
+class SetDraining(msgspec.Struct, frozen=True):
+    """Asked: start nothing more here, or undo that. Answer: None."""
+
+    on: bool
+
+
+class WaitIdle(msgspec.Struct, frozen=True):
+    """Asked: answered once nothing runs here."""
+
+
+class Abandon(msgspec.Struct, frozen=True):
+    """The node stops at once: what the runner reports from now on is not an outcome."""
+
+
+class Describe(msgspec.Struct, frozen=True):
+    """Asked: {"tags", "draining", "running": [[task, attempt]], "free", "capacity"}."""
+
+
+class _Stage(Enum):
+    STARTING = 1
+    RUNNING = 2
+    ENDING = 3
+
+
+class _Attempt:
+    __slots__ = ("hold_if_lost", "need", "retries_left", "stage", "stop_reason")
+
+    def __init__(self, need: Need, retries_left: int, hold_if_lost: bool, stage: _Stage) -> None:
+        self.need = need
+        self.retries_left = retries_left
+        self.hold_if_lost = hold_if_lost
+        self.stage = stage
+        self.stop_reason = ""
+
+
+class ExecutorMachine:
+    """See the module. `node` is this node's id, `name` what people call it."""
+
+    def __init__(self, node: str, name: str, capacity: Capacity, tags: Iterable[str] = ()) -> None:
+        self._node = node
+        self._name = name
+        self._ledger = Ledger(capacity)
+        self._fixed_tags = frozenset(tags)
+        self._tags: set[str] = set()
+        self._draining = False
+        self._abandoned = False
+        self._open: bool = False  # the journal has told what was running
+        self._early: Inventory | None = None
+        self._connected = False  # the runner has told what is running
+        self._attempts: dict[AttemptKey, _Attempt] = {}
+        self._unsent: list[Run] = []
+        self._token = 0
+        self._appends: dict[int, Append] = {}
+        self._tag_requests: dict[int, object] = {}
+        self._failed: list[Append] = []
+        self._idle_requests: list[object] = []
+        self._freed: list[AttemptKey] = []
+        self._effects: list[Effect] = []
+        self._now = 0.0
+        self._handlers: dict[type, Callable[..., None]] = {
+            Start: self._on_start,
+            Open: self._on_open,
+            Assign: self._on_assign,
+            Appended: self._on_appended,
+            AppendFailed: self._on_append_failed,
+            Spawned: self._on_spawned,
+            Exited: self._on_exited,
+            ExitedMany: self._on_exited_many,
+            Inventory: self._on_inventory,
+            RunnerDown: self._on_runner_down,
+            StopAttempt: self._on_stop_attempt,
+            Abandon: self._on_abandon,
+            Asked: self._on_asked,
+            Fired: self._on_fired,
+            Capacity: self._on_capacity,
+        }
+
+    def handle(self, message: object, now: float) -> list[Effect]:
+        """Take one message; `now` in seconds since the epoch."""
+        self._now = now
+        self._handlers[type(message)](message)
+        if self._freed:
+            self._send("scheduler", Freed(self._node, self._freed))
+            self._freed = []
+        if self._idle_requests and not self._attempts:
+            self._effects += [Reply(request, None) for request in self._idle_requests]
+            self._idle_requests = []
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _send(self, to: str, message: object) -> None:
+        self._effects.append(Send(to, message))
+
+    def _append(self, entries: list[Entry], want_specs: bool = False) -> None:
+        self._token += 1
+        append = Append("runner", self._token, entries, want_specs)
+        self._appends[self._token] = append
+        self._send("journal", append)
+
+    # ---- starting, and starting again ----
+
+    def _on_start(self, _message: Start) -> None:
+        # Answers to an earlier life of this actor must not be taken for ours.
+        self._token = int(self._now * 1_000_000)
+        self._send("journal", LoadOpen("runner"))
+
+    def _on_open(self, message: Open) -> None:
+        self._open = True
+        self._tags = set(message.tags)
+        for known in message.attempts:
+            key = (known.task, known.attempt)
+            self._attempts[key] = _Attempt(
+                known.need, known.retries_left, known.hold_if_lost, _Stage.RUNNING
+            )
+            self._ledger.restore(key, known.need)
+        if self._early is not None:
+            self._on_inventory(self._early)
+            self._early = None
+
+    def _on_inventory(self, message: Inventory) -> None:
+        """The runner tells all that it holds: reconcile, by level."""
+        if not self._open:
+            self._early = message  # the journal's word comes first
+            return
+        first = not self._connected
+        self._connected = True
+        held = {(s.task, s.attempt) for s in message.running} | {e.key for e in message.exited}
+        unsent = {run.key for run in self._unsent}
+        lost = [
+            key
+            for key, attempt in self._attempts.items()
+            if attempt.stage is _Stage.RUNNING and key not in held and key not in unsent
+        ]
+        self._lose(lost, "the runner no longer has it")
+        for spawned in message.running:
+            if (spawned.task, spawned.attempt) not in self._attempts:
+                self._send("runner_host", Kill(spawned.task, spawned.attempt, "superseded"))
+        self._end(message.exited)
+        if first:
+            self._offer()
+        self._flush_unsent()
+
+    def _lose(self, keys: list[AttemptKey], suspicion: str) -> None:
+        entries: list[Entry] = []
+        for key in keys:
+            attempt = self._attempts[key]
+            attempt.stage = _Stage.ENDING
+            entries.append(Lost(key[0], key[1], self._now, suspicion, attempt.hold_if_lost))
+            self._release(key)
+        if entries:
+            self._append(entries)
+
+    def _on_runner_down(self, _message: RunnerDown) -> None:
+        self._connected = False
+
+    def _offer(self) -> None:
+        held = [Held(key[0], key[1], need) for key, need in self._ledger.held.items()]
+        self._send(
+            "scheduler",
+            Offer(
+                self._node,
+                self._name,
+                self._ledger.capacity,
+                frozenset(self._tags | self._fixed_tags),
+                self._draining,
+                held,
+            ),
+        )
+
+    def _on_capacity(self, capacity: Capacity) -> None:
+        """The machine changed (a disk filled up): what runs stays, the rest is as it is now."""
+        if capacity != self._ledger.capacity:
+            self._ledger.capacity = capacity
+            self._offer()
+
+    # ---- attempts ----
+
+    def _on_assign(self, message: Assign) -> None:
+        entries: list[Entry] = []
+        declined: list[str] = []
+        for item, task_class in message.items:
+            key = (item.task, item.attempt)
+            if key in self._attempts:
+                continue
+            if not self._takes(task_class):
+                declined.append(item.task)
+                self._freed.append(key)
+                continue
+            self._ledger.take(key, task_class.need)
+            self._attempts[key] = _Attempt(
+                task_class.need, item.retries_left, item.hold_if_lost, _Stage.STARTING
+            )
+            entries.append(Started(item.task, item.attempt, self._node, self._now))
+        if entries:
+            self._append(entries, want_specs=True)
+        if declined:
+            self._send("queue", Declined(declined))
+
+    def _takes(self, task_class: TaskClass) -> bool:
+        if self._abandoned or (self._draining and not task_class.node):
+            return False
+        return self._ledger.fits(task_class.need)
+
+    def _on_appended(self, message: Appended) -> None:
+        append = self._appends.pop(message.token, None)
+        if append is None:
+            return
+        forgotten: list[AttemptKey] = []
+        for entry in append.entries:
+            match entry:
+                case Started(task, attempt):
+                    if (task, attempt) in message.refused:
+                        self._drop((task, attempt))
+                    else:
+                        self._start(entry, message.specs[task])
+                case Finished(task, attempt) | Lost(task, attempt):
+                    forgotten.append((task, attempt))
+                    self._attempts.pop((task, attempt), None)
+                case Tagged() | Untagged():
+                    self._tagged(message.token, entry)
+                case _:
+                    raise AssertionError(f"the executor does not write {entry!r}")
+        self._flush_unsent()
+        if forgotten:
+            self._send("runner_host", Forget(forgotten))
+
+    def _start(self, entry: Started, spec: TaskSpec) -> None:
+        key = (entry.task, entry.attempt)
+        attempt = self._attempts[key]
+        attempt.stage = _Stage.RUNNING
+        self._unsent.append(make_run(entry.task, entry.attempt, spec, self._name))
+
+    def _flush_unsent(self) -> None:
+        if not self._connected or not self._unsent:
+            return
+        runs, self._unsent = self._unsent, []
+        self._send("runner_host", Runs(runs))
+        for run in runs:
+            reason = self._attempts[run.key].stop_reason
+            if reason:
+                self._send("runner_host", Kill(run.task, run.attempt, reason))
+
+    def _drop(self, key: AttemptKey) -> None:
+        """The journal refused the start: the task ended or was started elsewhere meanwhile."""
+        del self._attempts[key]
+        self._release(key)
+
+    def _release(self, key: AttemptKey) -> None:
+        if self._ledger.release(key):
+            self._freed.append(key)
+
+    def _on_append_failed(self, message: AppendFailed) -> None:
+        """The disk refused (it is full): nothing is forgotten, it is tried again."""
+        append = self._appends.pop(message.token, None)
+        if append is None:
+            return
+        request = self._tag_requests.pop(message.token, None)
+        if request is not None:
+            self._effects.append(Fail(request, message.error))
+            return
+        if not self._failed:
+            self._effects.append(SetTimer("append", self._now + RETRY_APPEND_S))
+        self._failed.append(append)
+
+    def _on_fired(self, _message: Fired) -> None:
+        failed, self._failed = self._failed, []
+        for append in failed:
+            self._append(append.entries, append.want_specs)
+
+    def _on_spawned(self, _message: Spawned) -> None:
+        """The journal said so before: nothing to do."""
+
+    def _on_exited(self, message: Exited) -> None:
+        self._end([message])
+
+    def _on_exited_many(self, message: ExitedMany) -> None:
+        self._end(message.exits)
+
+    def _end(self, exits: list[Exited]) -> None:
+        if self._abandoned:
+            return
+        entries: list[Entry] = []
+        unknown: list[AttemptKey] = []
+        for exited in exits:
+            attempt = self._attempts.get(exited.key)
+            if attempt is None:
+                unknown.append(exited.key)  # its end is on disk already
+            elif attempt.stage is _Stage.RUNNING:
+                attempt.stage = _Stage.ENDING
+                self._release(exited.key)
+                final = (
+                    exited.outcome.succeeded
+                    or attempt.retries_left <= 0
+                    or bool(attempt.stop_reason)
+                )
+                entries.append(Finished(exited.task, exited.attempt, exited.outcome, final))
+        if entries:
+            self._append(entries)
+        if unknown:
+            self._send("runner_host", Forget(unknown))
+
+    def _on_stop_attempt(self, message: StopAttempt) -> None:
+        attempt = self._attempts.get((message.task, message.attempt))
+        if attempt is None or attempt.stage is _Stage.ENDING:
+            return
+        attempt.stop_reason = message.reason
+        if attempt.stage is _Stage.RUNNING and self._connected:
+            self._send("runner_host", Kill(message.task, message.attempt, message.reason))
+
+    def _on_abandon(self, _message: Abandon) -> None:
+        self._abandoned = True
+
+    # ---- requests ----
+
+    def _on_asked(self, asked: Asked) -> None:
+        match asked.message:
+            case SetTag(tag, on):
+                self._set_tag(asked.request, tag, on)
+            case SetDraining(on):
+                self._draining = on
+                self._offer()
+                self._effects.append(Reply(asked.request, None))
+            case WaitIdle():
+                self._idle_requests.append(asked.request)
+            case Describe():
+                self._effects.append(Reply(asked.request, self._description()))
+            case _:
+                raise AssertionError(f"not asked of an executor: {asked.message!r}")
+
+    def _set_tag(self, request: object, tag: str, on: bool) -> None:
+        if not on and tag in self._fixed_tags:
+            error = Refused(f"the tag {tag} was given at the start; start the node without it")
+            self._effects.append(Fail(request, error))
+            return
+        self._append([(Tagged if on else Untagged)(self._node, tag, self._now)])
+        self._tag_requests[self._token] = request
+
+    def _tagged(self, token: int, entry: Tagged | Untagged) -> None:
+        (self._tags.add if isinstance(entry, Tagged) else self._tags.discard)(entry.tag)
+        self._offer()
+        request = self._tag_requests.pop(token, None)
+        if request is not None:
+            self._effects.append(Reply(request, sorted(self._tags | self._fixed_tags)))
+
+    def _description(self) -> dict[str, object]:
+        capacity = self._ledger.capacity
+        return {
+            "tags": sorted(self._tags | self._fixed_tags),
+            "draining": self._draining,
+            "running": [list(key) for key in self._attempts],
+            "cpus": capacity.cpus_milli / 1000,
+            "memory": capacity.memory,
+            "storage": capacity.storage,
+            "resources": dict(capacity.resources),
+            "free": self._ledger.free(),
+            "connected": self._connected,
+        }
+
+
+def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str) -> Run:
+    """What the runner needs to know to run one attempt of a task (or of an array's element)."""
+    env = dict(spec.env)
+    env["LEORONIC_TASK_ID"] = task
+    env["LEORONIC_ATTEMPT"] = str(attempt)
+    env["LEORONIC_NODE"] = node_name
+    element = split_element(task)
+    if element is not None:
+        index = element[1] if spec.only is None else spec.only[element[1]]
+        env["LEORONIC_INDEX"] = str(index)
+        if spec.items is not None:
+            env["LEORONIC_ITEM"] = spec.items[index]
+    return Run(
+        task,
+        attempt,
+        bash_text(spec),
+        env=env,
+        stdin=spec.stdin,
+        workdir=spec.workdir,
+        cpus=spec.cpus,
+        memory=spec.memory,
+        storage=spec.storage,
+        pids=spec.pids,
+        time_limit=spec.time_limit,
+        fresh_shell=spec.fresh_shell,
+    )
+
+

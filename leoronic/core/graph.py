@@ -1,0 +1,163 @@
+"""Dependencies between live tasks: who waits for whom, and what can never start.
+
+Pure bookkeeping. A task depends on others by (id, when), `when` being `succeeded`, `failed` or
+`ended`. A dependency that can no longer come true breaks; a task with a broken one is blocked, and
+so is everything that waits for a blocked task. Redoing the culprit mends all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+
+def satisfied(state: str, when: str) -> bool:
+    """Whether a task that ended as `state` is what `when` waits for."""
+    return when == "ended" or state == when
+
+
+def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
+    """A cycle in `edges` (task -> those it waits for), first and last alike; None if none."""
+    done: set[str] = set()
+    for root in edges:
+        path: list[str] = []
+        on_path: set[str] = set()
+        stack: list[tuple[str, int]] = [(root, 0)]
+        while stack:
+            node, child = stack.pop()
+            if child == 0:
+                if node in done:
+                    continue
+                path.append(node)
+                on_path.add(node)
+            targets = edges.get(node, ())
+            if child < len(targets):
+                stack.append((node, child + 1))
+                target = targets[child]
+                if target in on_path:
+                    return [*path[path.index(target) :], target]
+                if target not in done:
+                    stack.append((target, 0))
+            else:
+                path.pop()
+                on_path.discard(node)
+                done.add(node)
+    return None
+
+
+class Graph:
+    """The unmet dependencies of live tasks."""
+
+    def __init__(self) -> None:
+        self._waits: dict[str, dict[str, str]] = {}  # task -> {other: when}
+        self._broken: dict[str, dict[str, tuple[str, str]]] = {}  # task -> {other: (when, state)}
+        self._children: dict[str, dict[str, None]] = {}
+        self._blocked: set[str] = set()
+
+    def add(self, task: str, dependencies: Iterable[tuple[str, str, str | None]]) -> None:
+        """Register `task` with (other, when, final state of the other or None while it lives)."""
+        for other, when, state in dependencies:
+            if state is not None and satisfied(state, when):
+                continue
+            self._children.setdefault(other, {})[task] = None
+            if state is None:
+                self._waits.setdefault(task, {})[other] = when
+            else:
+                self._broken.setdefault(task, {})[other] = (when, state)
+        if task in self._broken or any(o in self._blocked for o in self._waits.get(task, ())):
+            self._blocked.add(task)
+
+    def is_free(self, task: str) -> bool:
+        """Whether nothing holds `task` back."""
+        return task not in self._waits and task not in self._broken
+
+    def is_blocked(self, task: str) -> bool:
+        """Whether `task` can never start as things stand."""
+        return task in self._blocked
+
+    def waiting_for(self, task: str) -> dict[str, str]:
+        """The others that `task` still waits for, with what it waits for them to be."""
+        return dict(self._waits.get(task, {}))
+
+    def reasons(self, task: str) -> list[str]:
+        """Why `task` is blocked, in words."""
+        reasons = [
+            f"it runs after {other} has {_past(when)}, but that {_was(state)}"
+            for other, (when, state) in self._broken.get(task, {}).items()
+        ]
+        reasons += [
+            f"it runs after {other}, which is blocked itself"
+            for other in self._waits.get(task, {})
+            if other in self._blocked
+        ]
+        return reasons
+
+    def settle(self, task: str, state: str) -> list[str]:
+        """`task` is final as `state`: forget it, and name the tasks whose standing changed."""
+        self._drop(task)
+        changed: list[str] = []
+        for child in list(self._children.get(task, ())):
+            when = self._waits.get(child, {}).pop(task, None)
+            if when is None:
+                continue
+            if not self._waits[child]:
+                del self._waits[child]
+            if satisfied(state, when):
+                self._forget_edge(task, child)
+            else:
+                self._broken.setdefault(child, {})[task] = (when, state)
+            changed.append(child)
+        return self._recolour(changed)
+
+    def redo(self, old: str, new: str) -> list[str]:
+        """What `old` broke waits for `new` instead. Names the tasks whose standing changed."""
+        changed: list[str] = []
+        for child in list(self._children.get(old, ())):
+            broken = self._broken.get(child, {}).pop(old, None)
+            if broken is None:
+                continue
+            if not self._broken[child]:
+                del self._broken[child]
+            self._forget_edge(old, child)
+            self._waits.setdefault(child, {})[new] = broken[0]
+            self._children.setdefault(new, {})[child] = None
+            changed.append(child)
+        return self._recolour(changed)
+
+    def _drop(self, task: str) -> None:
+        others = [*self._waits.pop(task, {}), *self._broken.pop(task, {})]
+        for other in others:
+            self._forget_edge(other, task)
+        self._blocked.discard(task)
+
+    def _forget_edge(self, other: str, task: str) -> None:
+        children = self._children.get(other)
+        if children is not None:
+            children.pop(task, None)
+            if not children:
+                del self._children[other]
+
+    def _recolour(self, changed: list[str]) -> list[str]:
+        """Bring `blocked` up to date from `changed` down; all tasks touched, in order."""
+        touched = dict.fromkeys(changed)
+        queue = list(changed)
+        while queue:
+            task = queue.pop()
+            blocked = task in self._broken or any(
+                other in self._blocked for other in self._waits.get(task, ())
+            )
+            if blocked == (task in self._blocked):
+                continue
+            (self._blocked.add if blocked else self._blocked.discard)(task)
+            touched[task] = None
+            for child in self._children.get(task, ()):
+                touched[child] = None
+                queue.append(child)
+        return list(touched)
+
+
+def _past(when: str) -> str:
+    return {"succeeded": "succeeded", "failed": "failed", "ended": "ended"}[when]
+
+
+def _was(state: str) -> str:
+    return "was cancelled" if state == "cancelled" else state

@@ -1,0 +1,51 @@
+"""How an attempt to run a task ended, and where its output is.
+
+Times are seconds since the epoch (UTC), sizes bytes, durations seconds.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+# A stream this short travels inside the outcome: it is durable by the same commit, needs no file,
+# and reaches every node with the entry that carries it.
+INLINE_BYTES_MAX = 2048
+
+
+class StreamRef(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where one stream of an attempt is: `inline`, or `size` bytes of `file` from `offset`.
+
+    `file` is relative to the node's output folder; empty when the stream is inline or empty.
+    `lost` counts bytes that could not be kept (it is 0 unless the disk failed).
+    """
+
+    size: int = 0
+    inline: bytes = b""
+    file: str = ""
+    offset: int = 0
+    lost: int = 0
+
+
+class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one attempt. Exactly one of `exit_code` and `signal` is set if it ran.
+
+    `reason` says in words what ended it, when that was not the task itself: `cancelled`,
+    `time limit 5 s`, `killed: memory 512 MiB`, `cannot start: ...`. `stragglers` counts
+    processes of the task that outlived its shell and were ended.
+    """
+
+    started_at: float
+    finished_at: float
+    exit_code: int | None = None
+    signal: int | None = None
+    reason: str = ""
+    peak_memory: int | None = None
+    cpu_seconds: float | None = None
+    stdout: StreamRef = StreamRef()
+    stderr: StreamRef = StreamRef()
+    stragglers: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether the command itself ended with 0 and nothing cut it short."""
+        return self.exit_code == 0 and not self.reason

@@ -1,0 +1,379 @@
+"""The queue: every live task of the cluster, as one machine.
+
+In: requests (`queue_messages`), entries that the journal has made durable, timers. Out: entries to
+append, tasks that may start (to the scheduler), attempts to stop (to the executor), answers. The
+queue believes only what is on disk: a request becomes an entry, and the entry, once committed,
+changes the records (`tasks.py`); so what was never written never happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from leoronic.core.admission import Plan
+from leoronic.core.arrays import ArrayRecord
+from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send
+from leoronic.core.entries import Cancelled, Entry, Held, Released
+from leoronic.core.queue_messages import (
+    Accepted,
+    Append,
+    Appended,
+    AppendFailed,
+    ChangedTasks,
+    ChangeTasks,
+    CommandsMatched,
+    Committed,
+    Count,
+    Declined,
+    Describe,
+    FindLive,
+    LiveTask,
+    Loaded,
+    LoadLive,
+    LookedUp,
+    Lookup,
+    QueueStarted,
+    SchedulerStarted,
+    SubmitSpecs,
+    TasksChanged,
+    Watching,
+)
+from leoronic.core.records import Record, Status
+from leoronic.core.tasks import Tasks
+from leoronic.errors import LeoronicError, Unavailable
+
+LIVE_TASKS_MAX = 10_000_000
+PARKED_REQUESTS_MAX = 1024
+
+
+class Start:
+    """The machine's first message: load the live tasks from the journal."""
+
+
+class QueueMachine:
+    """See the module. One instance is one life of the queue actor; its state is on disk."""
+
+    def __init__(self) -> None:
+        self.tasks = Tasks()
+        self._node = ""
+        self._next_id = 1
+        self._loaded = False
+        self._token = 0
+        self._parked: list[Asked] = []
+        self._plans: dict[int, Plan] = {}
+        self._own_ids: set[str] = set()  # of submissions on their way to the disk
+        self._changing: dict[int, tuple[object, ChangedTasks]] = {}
+        self._effects: list[Effect] = []
+        self._now = 0.0
+        self._handlers: dict[type, Callable[..., None]] = {
+            Start: self._on_start,
+            Loaded: self._on_loaded,
+            Committed: self._on_committed,
+            Appended: self._on_appended,
+            AppendFailed: self._on_append_failed,
+            LookedUp: self._on_looked_up,
+            CommandsMatched: self._on_commands_matched,
+            SchedulerStarted: self._on_scheduler_started,
+            Watching: self._on_watching,
+            Declined: self._on_declined,
+            Asked: self._on_asked,
+            Fired: self._on_fired,
+        }
+        self._questions: dict[type, Callable[..., None]] = {
+            SubmitSpecs: self._submit,
+            ChangeTasks: self._change,
+            Describe: self._describe,
+            FindLive: self._find_live,
+            Count: self._count,
+        }
+
+    def handle(self, message: object, now: float) -> list[Effect]:
+        """Take one message; `now` in seconds since the epoch."""
+        self._now = now
+        self.tasks.at(now)
+        self._handlers[type(message)](message)
+        self._collect()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _collect(self) -> None:
+        """Turn what the tasks want into effects, in the order that matters."""
+        tasks = self.tasks
+        if self._loaded:
+            tasks.feed()
+            if tasks.strangers:
+                refs, tasks.strangers = list(tasks.strangers), {}
+                self._send("journal", Lookup("queue", 0, refs))
+            if tasks.appends:
+                entries, tasks.appends = tasks.appends, []
+                self._append(entries)
+        self._effects += tasks.effects
+        tasks.effects = []
+        if tasks.changes:
+            self._send("control", TasksChanged(tasks.changes))
+            tasks.changes = []
+
+    def _send(self, to: str, message: object) -> None:
+        self._effects.append(Send(to, message))
+
+    def _append(self, entries: list[Entry]) -> int:
+        self._token += 1
+        self._send("journal", Append("queue", self._token, entries))
+        return self._token
+
+    # ---- starting ----
+
+    def _on_start(self, _message: Start) -> None:
+        # Answers to an earlier life of this actor must not be taken for ours.
+        self._token = int(self._now * 1_000_000)
+        self._send("journal", LoadLive("queue"))
+
+    def _on_loaded(self, message: Loaded) -> None:
+        for loaded in message.tasks:
+            self.tasks.load(loaded)
+        if not message.last:
+            return
+        self._node = message.node
+        self._next_id = message.number + 1
+        for state, count in message.finals.items():
+            self.tasks.ended[state] += count
+        self.tasks.place_all_loaded()
+        self._loaded = True
+        self._send("control", QueueStarted())
+        self._unpark()
+
+    def _unpark(self) -> None:
+        parked, self._parked = self._parked, []
+        for asked in parked:
+            self._on_asked(asked)
+
+    def _park(self, asked: Asked) -> None:
+        if len(self._parked) >= PARKED_REQUESTS_MAX:
+            self._effects.append(
+                Fail(asked.request, Unavailable("the queue is busy; try again in a moment"))
+            )
+        else:
+            self._parked.append(asked)
+
+    # ---- the journal ----
+
+    def _on_committed(self, message: Committed) -> None:
+        for numbered in message.entries:
+            self.tasks.apply(numbered)
+
+    def _on_appended(self, message: Appended) -> None:
+        plan = self._plans.pop(message.token, None)
+        if plan is not None:
+            self._own_ids.difference_update(plan.own_ids())
+            self._effects.append(Reply(plan.request, Accepted(plan.ids)))
+        changing = self._changing.pop(message.token, None)
+        if changing is not None:
+            self._effects.append(Reply(*changing))
+        self._unpark()
+
+    def _on_append_failed(self, message: AppendFailed) -> None:
+        plan = self._plans.pop(message.token, None)
+        if plan is not None:
+            self._refuse(plan, message.error)
+        changing = self._changing.pop(message.token, None)
+        if changing is not None:
+            self._effects.append(Fail(changing[0], message.error))
+        self._unpark()
+
+    def _on_looked_up(self, message: LookedUp) -> None:
+        if message.token:
+            plan = self._plans.pop(message.token, None)
+            if plan is not None:
+                self._admit(plan, message)
+            return
+        for ref, found in message.found.items():
+            known = next((k for k in found if k.id == ref), None)
+            if known is None:
+                self.tasks.parent_known(ref, "forgotten", "")
+            elif known.state is not None:
+                self.tasks.parent_known(ref, known.state, known.redone_as)
+
+    def _on_commands_matched(self, message: CommandsMatched) -> None:
+        self.tasks.commands_matched(message.regex, message.ids)
+
+    def _on_scheduler_started(self, _message: SchedulerStarted) -> None:
+        self.tasks.offer_again()
+
+    def _on_declined(self, message: Declined) -> None:
+        self.tasks.declined(message.tasks)
+
+    def _on_watching(self, message: Watching) -> None:
+        self.tasks.watched = message.on
+
+    def _on_fired(self, _message: Fired) -> None:
+        self.tasks.wake_delayed()
+
+    # ---- requests ----
+
+    def _on_asked(self, asked: Asked) -> None:
+        if self._loaded:
+            self._questions[type(asked.message)](asked)
+        else:
+            self._park(asked)
+
+    def _submit(self, asked: Asked) -> None:
+        assert isinstance(asked.message, SubmitSpecs)
+        plan = Plan(asked.request, asked.message)
+        own_ids = plan.own_ids()
+        if not self._own_ids.isdisjoint(own_ids):
+            self._park(asked)  # the same id is on its way to the disk: wait how that ends
+            return
+        if len(self.tasks.live) + len(asked.message.specs) > LIVE_TASKS_MAX:
+            self._refuse(plan, Unavailable(f"the queue holds {LIVE_TASKS_MAX} tasks, its most"))
+            return
+        self._own_ids.update(own_ids)
+        refs = plan.references()
+        if refs:
+            self._token += 1
+            self._plans[self._token] = plan
+            self._send("journal", Lookup("queue", self._token, refs))
+        else:
+            self._admit(plan, LookedUp(0, {}))
+
+    def _admit(self, plan: Plan, answer: LookedUp) -> None:
+        try:
+            self._next_id += plan.resolve(answer, self._node, self._next_id, self._now)
+        except LeoronicError as error:
+            self._refuse(plan, error)
+            return
+        if plan.entries:
+            self._plans[self._append(plan.entries)] = plan
+        else:
+            self._own_ids.difference_update(plan.own_ids())
+            self._effects.append(Reply(plan.request, Accepted(plan.ids)))
+
+    def _refuse(self, plan: Plan, error: LeoronicError) -> None:
+        self._own_ids.difference_update(plan.own_ids())
+        self._effects.append(Fail(plan.request, error))
+
+    def _change(self, asked: Asked) -> None:
+        assert isinstance(asked.message, ChangeTasks)
+        make = {"cancel": self._cancel, "hold": self._hold, "release": self._release}
+        changed: list[str] = []
+        unchanged: list[str] = []
+        entries: list[Entry] = []
+        for task in dict.fromkeys(asked.message.ids):
+            entry = make[asked.message.what](task, asked.message.reason)
+            (unchanged if entry is None else changed).append(task)
+            if entry is not None:
+                entries.append(entry)
+        answer = ChangedTasks(changed, unchanged)
+        if entries:
+            self._changing[self._append(entries)] = (asked.request, answer)
+        else:
+            self._effects.append(Reply(asked.request, answer))
+
+    def _cancel(self, task: str, _reason: str) -> Entry | None:
+        found = self.tasks.array_of(task)
+        if task in self.tasks.live or (found is not None and found[0].is_open(found[1])):
+            return Cancelled(task, self._now)
+        return None
+
+    def _hold(self, task: str, reason: str) -> Entry | None:
+        record = self.tasks.live.get(task)  # an element is held with its array
+        if record is None or record.why_held() is not None:
+            return None
+        return Held(task, record.revision + 1, self._now, reason)
+
+    def _release(self, task: str, _reason: str) -> Entry | None:
+        record = self.tasks.find(task)
+        if record is None or record.why_held() is None:
+            return None
+        # What runs now may still be lost: that loss is not forgiven in advance.
+        attempt = record.attempt - (record.status is Status.RUNNING)
+        return Released(task, record.revision + 1, self._now, max(attempt, 0))
+
+    # ---- questions ----
+
+    def _describe(self, asked: Asked) -> None:
+        assert isinstance(asked.message, Describe)
+        found = (self._live_task(task) for task in asked.message.ids)
+        self._effects.append(Reply(asked.request, {f.id: f for f in found if f is not None}))
+
+    def _live_task(self, task: str) -> LiveTask | None:
+        record = self.tasks.find(task)
+        if record is None:
+            return self._unmade_element(task)
+        return LiveTask(
+            record.id,
+            record.order,
+            record.state,
+            record.attempt,
+            record.node,
+            self._reasons(record),
+            record.task_class.number,
+            record.not_before,
+            _elements(record) if isinstance(record, ArrayRecord) else None,
+        )
+
+    def _unmade_element(self, task: str) -> LiveTask | None:
+        found = self.tasks.array_of(task)
+        if found is None or not found[0].is_open(found[1]):
+            return None
+        array = found[0]
+        reasons = [f"its turn has not come: array {array.id}", *self._reasons(array)]
+        return LiveTask(task, array.order, "waiting", 0, "", reasons, array.task_class.number)
+
+    def _reasons(self, record: Record) -> list[str]:
+        """Why a task does not run, as far as the queue knows."""
+        tasks = self.tasks
+        status = record.status
+        if status is Status.HELD:
+            return [record.why_held() or "held"]
+        if status is Status.BLOCKED:
+            return tasks.graph.reasons(record.id)
+        if status is Status.DEPENDING:
+            waits = tasks.graph.waiting_for(record.id)
+            return [f"it runs after {other} has {when}" for other, when in waits.items()]
+        if status is Status.DELAYED:
+            left = max(record.not_before - self._now, 0)
+            return [f"attempt {record.attempt} failed; it is tried again in {left:.0f} s"]
+        if status in (Status.READY, Status.OFFERED):
+            reasons = tasks.gates.reasons(record.task_class)
+            if tasks.gates.wants_first(record.task_class) and not tasks.gates.is_first(
+                record, tasks.live
+            ):
+                reasons.append("queue:is_first: tasks submitted earlier are still waiting")
+            return reasons
+        return []
+
+    def _find_live(self, asked: Asked) -> None:
+        assert isinstance(asked.message, FindLive)
+        query = asked.message
+        found = [
+            record.id
+            for record in _newest_first(self.tasks.live)
+            if record.state == query.state and (query.before is None or record.order < query.before)
+        ][: query.limit]
+        self._effects.append(Reply(asked.request, found))
+
+    def _count(self, asked: Asked) -> None:
+        counts = dict.fromkeys(("waiting", "blocked", "held", "running"), 0)
+        for record in self.tasks.live.values():
+            if isinstance(record, ArrayRecord):
+                for state, count in _elements(record).items():
+                    if state in counts:
+                        counts[state] += count
+            else:
+                counts[record.state] += 1
+        self._effects.append(Reply(asked.request, {**counts, **self.tasks.ended}))
+
+
+def _newest_first(live: dict[str, Record]) -> Iterable[Record]:
+    return reversed(live.values())
+
+
+def _elements(array: ArrayRecord) -> dict[str, int]:
+    """An array's elements by state."""
+    counts = dict(array.ended)
+    for element in array.elements.values():
+        counts[element.state] = counts.get(element.state, 0) + 1
+    if array.unmade:
+        state = array.state if array.status in (Status.HELD, Status.BLOCKED) else "waiting"
+        counts[state] = counts.get(state, 0) + array.unmade
+    return {state: count for state, count in counts.items() if count}

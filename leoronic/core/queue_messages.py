@@ -1,0 +1,273 @@
+"""What the queue, the journal and those who ask them say to each other."""
+
+from __future__ import annotations
+
+import msgspec
+
+from leoronic.core.entries import Entry, Numbered
+from leoronic.core.records import TaskClass
+from leoronic.core.spec import TaskSpec
+from leoronic.errors import LeoronicError
+
+# ---- asked of the queue (calls) ----
+
+
+class SubmitSpecs(msgspec.Struct, frozen=True):
+    """Add tasks, all or none. Answer: `Accepted`. `source` tells the door, for people."""
+
+    specs: list[TaskSpec]
+    source: str = ""
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The tasks are on disk. `ids` in the order of the specs."""
+
+    ids: list[str]
+
+
+class ChangeTasks(msgspec.Struct, frozen=True):
+    """`what` is `cancel`, `hold` or `release`; full ids. Answer: `ChangedTasks`."""
+
+    what: str
+    ids: list[str]
+    reason: str = ""
+
+
+class ChangedTasks(msgspec.Struct, frozen=True):
+    """Which were changed (durably) and which could not be: ended already, or not in that state."""
+
+    changed: list[str]
+    unchanged: list[str]
+
+
+class Describe(msgspec.Struct, frozen=True):
+    """What is known of live tasks, by full id; those not live are left out. Answer: a dict."""
+
+    ids: list[str]
+
+
+class LiveTask(msgspec.Struct, frozen=True):
+    """A live task, as the queue has it. `elements` counts an array's elements by state."""
+
+    id: str
+    order: int
+    state: str
+    attempt: int
+    node: str
+    reasons: list[str]
+    class_number: int
+    not_before: float = 0.0
+    elements: dict[str, int] | None = None
+
+
+class FindLive(msgspec.Struct, frozen=True):
+    """Ids of live tasks in `state`, newest first. Answer: list of ids."""
+
+    state: str
+    limit: int
+    before: int | None = None
+
+
+class Count(msgspec.Struct, frozen=True):
+    """Answer: {state: number of tasks}, elements of arrays counted one by one."""
+
+
+class Watching(msgspec.Struct, frozen=True):
+    """Whether anybody wants `TasksChanged` (a cast)."""
+
+    on: bool
+
+
+# ---- told by the queue ----
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A task (or element) changed. `state` is what users see."""
+
+    id: str
+    state: str
+    attempt: int
+    node: str
+    at: float
+    reason: str = ""
+
+
+class TasksChanged(msgspec.Struct, frozen=True):
+    """To the control actor, after each commit, while somebody watches."""
+
+    changes: list[Change]
+
+
+class QueueStarted(msgspec.Struct, frozen=True):
+    """The queue has loaded its tasks: whoever depends on its memory says so again."""
+
+
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """One task that may start. `order` is its place in the order of submission.
+
+    `hold_if_lost`: should the attempt be lost, the task is held instead of tried again.
+    """
+
+    task: str
+    attempt: int
+    retries_left: int
+    order: int
+    hold_if_lost: bool = False
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """To the scheduler: these may start, oldest first."""
+
+    task_class: TaskClass
+    items: list[Item]
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """To the scheduler: forget these if they have not been assigned. `tasks` None: all."""
+
+    class_number: int
+    tasks: list[str] | None = None
+
+
+class SchedulerStarted(msgspec.Struct, frozen=True):
+    """To the queue: the scheduler has an empty memory; offer again."""
+
+
+class Declined(msgspec.Struct, frozen=True):
+    """To the queue: these were assigned and do not fit; offer them again."""
+
+    tasks: list[str]
+
+
+class StopAttempt(msgspec.Struct, frozen=True):
+    """To the executor: end this attempt if it runs."""
+
+    task: str
+    attempt: int
+    reason: str
+
+
+# ---- asked of the journal (casts with a token, answered by casts to `sender`) ----
+
+
+class Append(msgspec.Struct, frozen=True):
+    """Write entries in one transaction. Answer: `Appended` or `AppendFailed` to `sender`.
+
+    `want_specs`: for `Started` entries, the answer brings the tasks' specs along.
+    """
+
+    sender: str
+    token: int
+    entries: list[Entry]
+    want_specs: bool = False
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """On disk. `refused` are the (task, attempt) of `Started` entries that came too late."""
+
+    token: int
+    refused: frozenset[tuple[str, int]] = frozenset()
+    specs: dict[str, TaskSpec] = {}
+
+
+class AppendFailed(msgspec.Struct, frozen=True):
+    """Nothing of it is on disk."""
+
+    token: int
+    error: LeoronicError
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """To the queue: entries that are on disk now, whoever wrote them, in journal order."""
+
+    entries: list[Numbered]
+    failed: list[int] = []
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """Find tasks by id, name or unique beginning. Answer: `LookedUp`."""
+
+    sender: str
+    token: int
+    refs: list[str]
+
+
+class Known(msgspec.Struct, frozen=True):
+    """A task on disk. `state` is None while it lives; `redone_as` is its newest redo, or ''."""
+
+    id: str
+    state: str | None
+    redone_as: str = ""
+
+
+class LookedUp(msgspec.Struct, frozen=True):
+    """`found[ref]` are the tasks that `ref` names: by id, else by name, else by beginning."""
+
+    token: int
+    found: dict[str, list[Known]]
+    specs: dict[str, TaskSpec] = {}
+
+
+class MatchCommands(msgspec.Struct, frozen=True):
+    """Ids of live tasks whose command matches `regex`. Answer: `CommandsMatched`."""
+
+    sender: str
+    regex: str
+
+
+class CommandsMatched(msgspec.Struct, frozen=True):
+    """Answer to `MatchCommands`: everything committed before it was considered."""
+
+    regex: str
+    ids: list[str]
+
+
+class LoadLive(msgspec.Struct, frozen=True):
+    """Asked by a queue that starts. Answers: `Loaded` in order of submission, the last `last`."""
+
+    sender: str
+
+
+class LoadedElement(msgspec.Struct, frozen=True):
+    """An element of an array that began and is not final, joined from its entries."""
+
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    lost_hold: int = 0
+    running_on: str = ""
+    ended_at: float = 0.0
+
+
+class LoadedTask(msgspec.Struct, frozen=True):
+    """A task that is not final, joined from its entries. Arrays bring their elements.
+
+    `running_on` is the node of the attempt that has no end yet; `ended_at` when the last attempt
+    ended; `known_elements` all indexes with an entry.
+    """
+
+    task: str
+    order: int
+    spec: TaskSpec
+    attempt: int = 0
+    failures: int = 0
+    losses: int = 0
+    lost_hold: int = 0
+    running_on: str = ""
+    ended_at: float = 0.0
+    revision: int = 0
+    held: str | None = None
+    released: int = 0
+    known_elements: list[int] = []
+    ended_elements: dict[str, int] = {}
+    live_elements: dict[int, LoadedElement] = {}
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A batch of live tasks. `finals` counts ended tasks by state; `number` is the last entry's."""
+
+    tasks: list[LoadedTask]
+    last: bool = False
+    node: str = ""
+    number: int = 0
+    finals: dict[str, int] = {}

@@ -1,0 +1,191 @@
+"""What a node remembers of each live task, as little as it can.
+
+A record is the join of the task's entries: ordered by (final, attempt, phase), merged by taking the
+greater, so that any order, any repetition and any path of entries gives the same record. What most
+tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text of the task
+stays on disk.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+
+from leoronic.core.conditions import (
+    AllWithCmdDone,
+    HasFile,
+    HasTag,
+    NotTag,
+    QueueIsFirst,
+    parse_condition,
+)
+from leoronic.core.resources import Need, milli
+from leoronic.core.spec import TaskSpec
+
+# A task that was lost this often is held: it may be what kills the machine.
+LOSSES_MAX = 5
+
+FINAL_STATES = ("succeeded", "failed", "cancelled")
+
+QueueCondition = QueueIsFirst | AllWithCmdDone
+WorkerCondition = HasTag | NotTag | HasFile
+
+
+class Status(IntEnum):
+    """Where a live task stands. What users see is `STATE_NAMES`."""
+
+    DEPENDING = 0  # on tasks in `after`
+    BLOCKED = 1  # it can never start as things stand
+    DELAYED = 2  # until its retry is due
+    READY = 3  # in its class's queue
+    OFFERED = 4  # the scheduler has it in hand
+    RUNNING = 5
+    HELD = 6
+    FINAL = 7
+
+
+STATE_NAMES = {
+    Status.DEPENDING: "waiting",
+    Status.BLOCKED: "blocked",
+    Status.DELAYED: "waiting",
+    Status.READY: "waiting",
+    Status.OFFERED: "waiting",
+    Status.RUNNING: "running",
+    Status.HELD: "held",
+}
+
+
+class TaskClass(msgspec.Struct, frozen=True):
+    """What tasks have in common for placing them. Interned: equal classes are one object."""
+
+    number: int
+    need: Need
+    gates: tuple[QueueCondition, ...]
+    worker: tuple[WorkerCondition, ...]
+    priority: int
+    retries: int
+    retry_delay_s: float
+    on_loss: str
+    node: str
+
+
+class Record:
+    """One live task (or one element of an array that has started)."""
+
+    __slots__ = (
+        "attempt",
+        "closed",
+        "failures",
+        "held",
+        "id",
+        "losses",
+        "lost_hold",
+        "node",
+        "not_before",
+        "order",
+        "parent",
+        "released",
+        "revision",
+        "status",
+        "task_class",
+    )
+
+    def __init__(self, id: str, order: int, task_class: TaskClass) -> None:
+        self.id = id
+        self.order = order
+        self.task_class = task_class
+        self.status = Status.READY
+        self.attempt = 0
+        self.closed = 0  # the last attempt whose end is known
+        self.failures = 0
+        self.losses = 0
+        self.revision = 0
+        self.held: str | None = None  # the reason, while somebody holds it
+        self.lost_hold = 0  # the attempt whose loss holds it ...
+        self.released = 0  # ... unless it was released after this attempt
+        self.not_before = 0.0
+        self.node = ""
+        self.parent: Record | None = None  # of an element: its array
+
+    def why_held(self) -> str | None:
+        """The reason if the task must not start; an element is held with its array."""
+        if self.held is not None:
+            return self.held
+        if self.lost_hold > self.released:
+            return f"attempt {self.lost_hold} was lost; look what it did, then release the task"
+        return None if self.parent is None else self.parent.why_held()
+
+    @property
+    def state(self) -> str:
+        """The state as users see it."""
+        return STATE_NAMES[self.status]
+
+
+class ClassTable:
+    """Interns task classes, and forgets those that no live task uses."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[tuple[object, ...], TaskClass] = {}
+        self._keys: dict[int, tuple[object, ...]] = {}
+        self._uses: dict[int, int] = {}
+        self._next = 1
+
+    def intern(self, spec: TaskSpec) -> TaskClass:
+        """The class of `spec`; one more task uses it."""
+        key = (
+            spec.cpus,
+            spec.memory,
+            spec.storage,
+            tuple(sorted(spec.resources.items())) if spec.resources else (),
+            spec.concurrent,
+            tuple(spec.conditions) if spec.conditions else (),
+            spec.priority,
+            spec.retries,
+            spec.retry_delay,
+            spec.on_loss,
+            spec.node,
+        )
+        found = self._by_key.get(key)
+        if found is None:
+            found = self._make(key, spec)
+        self._uses[found.number] += 1
+        return found
+
+    def _make(self, key: tuple[object, ...], spec: TaskSpec) -> TaskClass:
+        conditions = [parse_condition(text) for text in spec.conditions]
+        made = TaskClass(
+            number=self._next,
+            need=Need(
+                milli(spec.cpus),
+                spec.memory,
+                spec.storage,
+                tuple(sorted(spec.resources.items())),
+                not spec.concurrent,
+            ),
+            gates=tuple(c for c in conditions if isinstance(c, QueueCondition)),
+            worker=tuple(c for c in conditions if isinstance(c, WorkerCondition)),
+            priority=spec.priority,
+            retries=spec.retries,
+            retry_delay_s=spec.retry_delay,
+            on_loss=spec.on_loss,
+            node=spec.node,
+        )
+        self._next += 1
+        self._by_key[key] = made
+        self._keys[made.number] = key
+        self._uses[made.number] = 0
+        return made
+
+    def release(self, task_class: TaskClass) -> bool:
+        """One task fewer uses the class; true if it was the last and the class is forgotten."""
+        number = task_class.number
+        self._uses[number] -= 1
+        if self._uses[number]:
+            return False
+        del self._uses[number]
+        del self._by_key[self._keys.pop(number)]
+        return True
+
+    def __len__(self) -> int:
+        return len(self._by_key)

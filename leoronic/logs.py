@@ -1,0 +1,46 @@
+"""How a node's log lines look: JSON lines on stderr, or text where a person is watching."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import orjson
+
+from leoronic.runtime.log import structlog
+
+
+def configure_logs(node: str, log_format: str | None) -> None:
+    """Configure structlog for this process. `log_format`: `json`, `text`, None to find out.
+
+    JSON lines carry `event`, `level`, `timestamp` and `node`, and `task`, `attempt`, `actor`,
+    `peer` where they apply.
+    """
+    text = log_format == "text" or (log_format is None and sys.stderr.isatty())
+
+    def add_node(_logger: object, _method: str, event: structlog.typing.EventDict) -> object:
+        event["node"] = node
+        return event
+
+    processors: list[structlog.typing.Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if text:
+        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        factory: object = structlog.PrintLoggerFactory(sys.stderr)
+    else:
+        processors.append(add_node)  # type: ignore[arg-type]
+        processors.append(structlog.processors.JSONRenderer(serializer=_to_json))
+        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=factory,  # type: ignore[arg-type]
+        cache_logger_on_first_use=False,
+    )
+
+
+def _to_json(event: object, default: object = None, **_options: object) -> bytes:
+    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)

@@ -1,0 +1,1 @@
+"""The process that runs bash tasks and outlives the node's core. See docs/runner.md."""

@@ -1,0 +1,28 @@
+"""structlog, imported without rich.
+
+structlog imports rich wherever it is installed, which costs a node's process 5 MiB and 0.1 s for
+colours it never prints. How lines are rendered is configured once, by the node.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+_hides_rich = "rich" not in sys.modules
+if _hides_rich:
+    sys.modules["rich"] = None  # type: ignore[assignment]
+
+import structlog as structlog  # noqa: E402, PLC0414 - for those who configure it
+
+if _hides_rich:
+    # Others in this process may still want it.
+    del sys.modules["rich"]
+
+Logger = Any
+"""A bound structlog logger; `info(event, **fields)` and so on."""
+
+
+def get_logger(**fields: object) -> Logger:
+    """A logger that adds `fields` to each line."""
+    return structlog.get_logger(**fields)

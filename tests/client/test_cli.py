@@ -1,0 +1,264 @@
+"""The command line: what it asks of the node, what it prints, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Ran
+from fake_node import NODE, STATUS, Die, Error, FakeNode, Hang, task
+
+from leoronic.client.cli import COMMANDS, main
+from leoronic.core.commands import (
+    Cancel,
+    Drain,
+    Hold,
+    List,
+    Redo,
+    Release,
+    Show,
+    Stop,
+    TagAdd,
+    TagDel,
+    TagList,
+    Why,
+)
+
+Start = Callable[..., FakeNode]
+Run = Callable[..., Ran]
+
+CHANGED = {"changed": ["3f2a"], "unchanged": ["77b1"]}
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "start"])
+def test_every_command_has_help(run: Run, name: str) -> None:
+    """--help works for every command that the list of commands names."""
+    ran = run(name, "--help")
+    assert ran.code == 0
+    assert f"leoronic {name}" in ran.out
+
+
+def test_help_lists_every_command_and_the_exit_codes(run: Run) -> None:
+    """`leoronic --help` lists all commands, `start` too."""
+    ran = run("--help")
+    assert ran.code == 0
+    assert not [name for name in COMMANDS if f"\n  {name} " not in ran.out]
+    assert "3 no node can be reached" in ran.out
+
+
+def test_a_mistyped_command(run: Run) -> None:
+    """The nearest command is suggested, in one line, with exit code 2."""
+    ran = run("lits")
+    assert ran.code == 2
+    assert ran.err == "leoronic: no such command 'lits': did you mean `leoronic list`?\n"
+
+
+def test_a_mistyped_option(run: Run) -> None:
+    """The command's help is named."""
+    ran = run("list", "--limt", "3")
+    assert ran.code == 2
+    assert ran.err.startswith("leoronic: no such option")
+    assert ran.err.count("\n") == 1
+
+
+def test_no_node(run: Run, start: Start) -> None:
+    """Nobody answers: exit code 3 and how to start one."""
+    start().stop()
+    ran = run("list")
+    assert ran.code == 3
+    assert ran.err.startswith("leoronic: no node answers in ")
+    assert ran.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [("not_found", 1), ("ambiguous", 1), ("disk_full", 1), ("mailbox_full", 3), ("timeout", 3)],
+)
+def test_refusals(run: Run, start: Start, code: str, expected: int) -> None:
+    """A refusal is exit code 1, nobody to answer 3; both one line."""
+    start(show=lambda c, _: iter([Error(code, "here is why")]))
+    ran = run("show", "x")
+    assert (expected, "leoronic: here is why\n") == (ran.code, ran.err)
+
+
+@pytest.mark.parametrize(
+    ("argv", "answers", "asked", "out"),
+    [
+        (["show", "3f"], {"show": task()}, Show("3f"), "hello world"),
+        (["why", "3f"], {"why": {"id": "3f2a", "state": "held", "reasons": ["by you"]}},
+         Why("3f"), "3f2a is held\n  by you\n"),
+        (["cancel", "3f", "77"], {"cancel": CHANGED}, Cancel(["3f", "77"]), "3f2a cancelled\n"),
+        (["hold", "3f"], {"hold": CHANGED}, Hold(["3f"]), "3f2a held\n"),
+        (["release", "3f"], {"release": CHANGED}, Release(["3f"]), "3f2a released\n"),
+        (["redo", "3f"], {"redo": {"ids": ["n1"]}}, Redo(["3f"]), "n1\n"),
+        (["redo", "--failed"], {"redo": {"ids": ["n1"]}}, Redo(failed=True), "n1\n"),
+        (["tag", "add", "gpu"], {"tagadd": {"node": "attic", "tags": ["gpu"]}},
+         TagAdd("gpu"), ""),
+        (["tag", "del", "gpu", "--node", "b"], {"tagdel": {"node": "b", "tags": []}},
+         TagDel("gpu", "b"), ""),
+        (["tag", "list"], {"taglist": {"node": "attic", "tags": ["a", "b"]}},
+         TagList(), "a\nb\n"),
+        (["drain", "attic", "--undo"], {"drain": NODE}, Drain("attic", True), "attic"),
+        (["list", "--state", "failed", "--label", "p=1", "--limit", "5"],
+         {"list": {"tasks": [task()], "more": False}},
+         List(state="failed", label="p=1", limit=5), "3f2a"),
+    ],
+)  # fmt: skip
+def test_commands(
+    *, run: Run, start: Start, argv: list[str], answers: dict[str, Any], asked: Any, out: str
+) -> None:
+    """Each command asks for what its words say and prints the answer; --json prints the data."""
+    node = start(**answers)
+    ran = run(*argv)
+    assert ran.code == 0, ran.err
+    assert [asked] == node.commands()
+    assert out in ran.out
+    split = 2 if argv[0] == "tag" else 1
+    ran = run(*argv[:split], "--json", *argv[split:])
+    assert ran.code == 0
+    assert next(iter(answers.values())) == json.loads(ran.out)
+
+
+def test_what_was_left_alone_is_said(run: Run, start: Start) -> None:
+    """A task that had ended already is named on the standard error; that is no failure."""
+    start(cancel=CHANGED)
+    ran = run("cancel", "3f2a", "77b1")
+    assert (ran.code, ran.err) == (0, "leoronic: 77b1 had ended already\n")
+
+
+def test_list_reads_page_after_page(run: Run, start: Start) -> None:
+    """--limit 0 asks on from the last task's order until there is no more."""
+
+    def pages(command: Any, blob: bytes) -> Any:
+        last = command.before if command.before is not None else 2500
+        first = max(0, last - command.limit)
+        found = [task(id=f"t{n}", order=n) for n in reversed(range(first, last))]
+        yield {"tasks": found, "more": first > 0}
+
+    node = start(list=pages)
+    ran = run("list", "--limit", "0", "--json")
+    found = json.loads(ran.out)
+    assert [f"t{n}" for n in reversed(range(2500))] == [t["id"] for t in found["tasks"]]
+    assert not found["more"]
+    assert [command.before for command in node.commands()] == [None, 1500, 500]
+
+
+def test_several_states_are_one_list(run: Run, start: Start) -> None:
+    """Tasks of several states come in one order, newest first, within the limit."""
+    orders = {"waiting": [9, 4], "blocked": [], "held": [6], "running": [8]}
+
+    def by_state(command: Any, blob: bytes) -> Any:
+        found = [task(id=f"t{n}", order=n, state=command.state) for n in orders[command.state]]
+        yield {"tasks": found, "more": False}
+
+    start(list=by_state)
+    ran = run("list", "--state", "live", "--limit", "3", "--json")
+    found = json.loads(ran.out)
+    assert ([t["id"] for t in found["tasks"]], found["more"]) == (["t9", "t8", "t6"], True)
+
+
+def test_a_cut_list_says_so(run: Run, start: Start) -> None:
+    """When there are more tasks than shown, the standard error tells how to see all."""
+    start(list={"tasks": [task()], "more": True})
+    assert "--limit 0" in run("list", "--limit", "1").err
+
+
+def test_list_as_csv(run: Run, start: Start) -> None:
+    """--csv prints a header and a line for each task."""
+    start(list={"tasks": [task()], "more": False})
+    ran = run("list", "--csv")
+    assert ran.out.startswith("id,name,state,command,")
+    assert ran.out.count("\n") == 2
+
+
+def test_status_and_nodes(run: Run, start: Start) -> None:
+    """status and nodes print what the node answers."""
+    start(status=STATUS, nodes={"nodes": [NODE]})
+    assert "1200 waiting" in run("status").out
+    assert json.loads(run("status", "--json").out) == STATUS
+    assert "attic" in run("nodes").out
+    assert json.loads(run("nodes", "--json").out) == {"nodes": [NODE]}
+
+
+def test_stop_returns_when_the_node_is_gone(run: Run, start: Start) -> None:
+    """stop waits until the connection is closed, and then for the end of the node's process."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+
+        def stop(command: Any, blob: bytes) -> Any:
+            yield {}
+            process.kill()
+            yield Die()
+
+        status = {"node": STATUS["node"] | {"pid": process.pid}}
+        node = start(status=status, stop=stop)
+        assert run("stop", "--now").code == 0
+    assert node.commands()[-1] == Stop(True)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["redo"], "name tasks, or give --failed"),
+        (["redo", "--failed", "x"], "name tasks, or give --failed"),
+        (["cancel"], "missing argument"),
+        (["list", "--since", "yesterday"], "is not a time"),
+        (["wait", "x", "--time-limit", "soon"], "is not a duration"),
+        (["exec", "--all", "--tag", "x", "--", "id"], "say where"),
+        (["exec", "--all"], "missing argument"),
+        (["submit"], "no command"),
+        (["submit", "--env", "A", "--", "x"], "is not NAME=VALUE"),
+        (["submit", "-f", "x", "--priority", "0"], "stands alone"),
+        (["submit", "-f", "/no/such/file"], "cannot read /no/such/file"),
+        (["submit", "--", "a\udcffb"], "not UTF-8"),
+        (["completion", "csh"], "csh"),
+    ],
+)
+def test_wrong_usage(run: Run, start: Start, argv: list[str], message: str) -> None:
+    """Wrong usage is exit code 2 and one line, and nothing is asked of the node."""
+    node = start()
+    ran = run(*argv)
+    assert ran.code == 2
+    assert message in ran.err
+    assert ran.err.startswith("leoronic: ")
+    assert ran.err.count("\n") == 1
+    assert node.asked == []
+
+
+def test_ids_complete_from_the_node(
+    start: Start, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Completing an id asks the node; without one there are just no ids."""
+    node = start(list={"tasks": [task(id="3f2a"), task(id="77b1")], "more": False})
+    monkeypatch.setenv("_LEORONIC_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "leoronic show 3")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    # click ends the process itself after completing.
+    with pytest.raises(SystemExit):
+        main([])
+    assert capfd.readouterr().out == "plain,3f2a\n"
+    node.stop()
+    with pytest.raises(SystemExit):
+        main([])
+    assert capfd.readouterr().out.strip() == ""
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts(run: Run, shell: str) -> None:
+    """The script for each shell asks `leoronic` with the variable that it answers to."""
+    assert "_LEORONIC_COMPLETE" in run("completion", shell).out
+
+
+def test_a_node_that_hangs_is_not_a_node_that_refuses(
+    start: Start, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer in time is exit code 3."""
+    from leoronic.client import connection
+
+    monkeypatch.setattr(connection.Client.__init__, "__kwdefaults__", {"timeout_s": 0.05})
+    start(status=lambda c, _: iter([Hang()]))
+    ran = run("status")
+    assert ran.code == 3
+    assert "no answer within" in ran.err

@@ -1,0 +1,201 @@
+"""logs, wait and watch, also when the node dies under them and comes back."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Ran
+from fake_node import Die, FakeNode, Item, task
+
+from leoronic.core.commands import Logs, Wait
+from leoronic.errors import NodeUnreachable
+
+Start = Callable[..., FakeNode]
+Run = Callable[..., Ran]
+
+DATA = b"\x00\xffraw \x1b[31m bytes\r\n" * 3
+
+
+def reborn(node: FakeNode) -> None:
+    """Let the node listen again as soon as it has died."""
+
+    def again() -> None:
+        while node._listener is not None:
+            died.wait(0.005)
+        node.start()
+
+    died = threading.Event()
+    threading.Thread(target=again, daemon=True).start()
+
+
+def test_logs_are_raw_bytes(start: Start, capfdbinary: Any, root: Any) -> None:
+    """What a task printed is written unchanged."""
+    from leoronic.client.cli import main
+
+    start(logs=lambda c, _: iter([Item({"offset": 0}, DATA), {"at_end": True}]))
+    assert main(["logs", "3f2a"]) == 0
+    assert capfdbinary.readouterr().out == DATA
+
+
+def test_logs_ask_for_what_the_options_say(run: Run, start: Start) -> None:
+    """--stderr, -f and --attempt are passed on."""
+    node = start(logs={"at_end": True})
+    run("logs", "x")
+    run("logs", "-f", "--stderr", "x")
+    run("logs", "--attempt", "2", "x")
+    assert [Logs("x"), Logs("x", "stderr", True), Logs("x", attempt=2)] == node.commands()
+
+
+def test_logs_as_json(run: Run, start: Start) -> None:
+    """Text as text, other bytes as base64, one JSON object a line."""
+    start(
+        logs=lambda c, _: iter(
+            [Item({"offset": 0}, b"hi\n"), Item({"offset": 3}, b"\xff"), {"at_end": True}]
+        )
+    )
+    found = [json.loads(line) for line in run("logs", "--json", "x").out.splitlines()]
+    assert (found) == [
+        {"offset": 0, "text": "hi\n"},
+        {"offset": 3, "base64": "/w=="},
+        {"at_end": True},
+    ]
+
+
+def test_logs_go_on_after_a_restart(run: Run, start: Start) -> None:
+    """The node dies in mid-stream; nothing is printed twice and nothing is lost."""
+    whole = b"one two three"
+
+    def logs(command: Any, blob: bytes) -> Any:
+        if command.offset == 0:
+            yield Item({"attempt": 1})
+            yield Item({"offset": 0}, whole[:4])
+            reborn(node)
+            yield Die()
+        yield Item({"offset": command.offset}, whole[command.offset :])
+        yield {"at_end": True}
+
+    node = start(logs=logs)
+    ran = run("logs", "-f", "x")
+    assert (0, whole.decode()) == (ran.code, ran.out)
+    assert Logs("x", follow=True, attempt=1, offset=4) == node.commands()[-1]
+
+
+def test_a_new_attempt_starts_from_its_beginning(run: Run, start: Start) -> None:
+    """After a retry the offset to go on from is that of the new attempt; none is told twice."""
+
+    def logs(command: Any, blob: bytes) -> Any:
+        if command.attempt == 0 and not node.asked[1:]:
+            yield Item({"attempt": 1})
+            yield Item({"offset": 0}, b"first ")
+            yield Item({"attempt": 2})
+            yield Item({"offset": 0}, b"sec")
+            reborn(node)
+            yield Die()
+        if command.attempt == 2:
+            # As a node that was asked for one attempt: it ends with that, though one more comes.
+            yield Item({"attempt": 2})
+            yield Item({"offset": command.offset}, b"ond ")
+            yield {"attempt": 2, "at_end": False}
+        else:
+            yield Item({"attempt": 2})
+            yield Item({"offset": 0}, b"second ")
+            yield Item({"attempt": 3})
+            yield Item({"offset": 0}, b"third")
+            yield {"attempt": 3, "at_end": True}
+
+    node = start(logs=logs)
+    assert run("logs", "-f", "x").out == "first second third"
+    assert Logs("x", follow=True, attempt=2, offset=3) == node.commands()[1]
+
+
+def test_wait_lasts_through_a_restart(run: Run, start: Start) -> None:
+    """A script that waits does not notice that the node was killed and came back."""
+    lives = iter([True, False])
+
+    def wait(command: Any, blob: bytes) -> Any:
+        if next(lives):
+            yield Item({"id": "3f2a", "state": "running", "progress": {"done": 1, "count": 2}})
+            reborn(node)
+            yield Die()
+        yield {"tasks": [task()], "timed_out": False}
+
+    node = start(wait=wait)
+    ran = run("wait", "3f2a")
+    assert (ran.code, ran.out) == (0, "3f2a succeeded\n")
+
+
+def test_wait_gives_up_when_nobody_comes_back(
+    run: Run, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that stays away is exit code 3 after a while."""
+    from leoronic.client import context
+
+    monkeypatch.setattr(context.lasting, "__kwdefaults__", {"patience_s": 0.0})
+    monkeypatch.setattr(context, "RECONNECT_PAUSE_S", 0.0)
+    start(wait=lambda c, _: iter([Die()]))
+    assert run("wait", "3f2a").code == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "out", "err"),
+    [
+        ({"tasks": [task(), task(id="b", state="failed", exit_code=4)], "timed_out": False},
+         4, "3f2a succeeded\nb failed: exit code 4\n", ""),
+        ({"tasks": [task(state="running", exit_code=None)], "timed_out": True},
+         124, "3f2a running\n", "leoronic: not ended within 5 min; "
+         "they go on: wait again, or cancel them\n"),
+        ({"tasks": [task(state="blocked", exit_code=None)], "timed_out": False},
+         1, "3f2a blocked: needs 77b1, which failed\n", ""),
+    ],
+)  # fmt: skip
+def test_wait(
+    *, run: Run, start: Start, answer: dict[str, Any], code: int, out: str, err: str
+) -> None:
+    """The code of the first that failed, 124 when the time is over, why one is blocked."""
+    why = {"id": "3f2a", "state": "blocked", "reasons": ["needs 77b1, which failed"]}
+    node = start(wait=answer, why=why)
+    ran = run("wait", "3f2a", "b", "--time-limit", "5m")
+    assert (code, out, err) == (ran.code, ran.out, ran.err)
+    (asked,) = [command for command in node.commands() if isinstance(command, Wait)]
+    assert asked.ids == ["3f2a", "b"]
+    assert asked.time_limit == pytest.approx(300, abs=5)
+
+
+def change(state: str) -> Item:
+    return Item(
+        {"id": "3f2a", "state": state, "attempt": 1, "node": "attic", "name": "",
+         "at": "2026-11-20T12:00:00Z"}
+    )  # fmt: skip
+
+
+def test_watch_goes_on_after_a_restart(
+    run: Run, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Changes before and after the node's death are printed, one a line."""
+    from leoronic.client.commands import live
+
+    lives = iter(["running", "succeeded"])
+
+    def watch(command: Any, blob: bytes) -> Any:
+        state = next(lives)
+        yield change(state)
+        if state == "running":
+            reborn(node)
+        yield Die()
+
+    node = start(watch=watch)
+    notes: list[str] = []
+
+    def note(line: str) -> None:
+        notes.append(line)
+        if len(notes) == 2:
+            raise NodeUnreachable("enough seen")
+
+    monkeypatch.setattr(live, "note", note)
+    ran = run("watch", "--json")
+    assert [json.loads(line)["state"] for line in ran.out.splitlines()] == ["running", "succeeded"]
+    assert "went away" in notes[0]

@@ -1,0 +1,330 @@
+"""Host processes: the same reference over a socket, survival and adoption, hostile frames."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from leoronic.core.effects import Attached, Detached
+from leoronic.core.tree import ChildSpec, SupervisorSpec
+from leoronic.errors import ActorGone, BadRequest, CallTimeout
+from leoronic.runtime.actor import Actor
+from leoronic.runtime.launcher import ExecLauncher
+from leoronic.runtime.supervisor import StartFailed, Tree
+from leoronic.runtime.unix import connect_unix, listen_unix
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+class Say(msgspec.Struct, tag=True):
+    text: str
+
+
+class Emit(msgspec.Struct, tag=True):
+    text: str
+
+
+class Refuse(msgspec.Struct, tag=True):
+    pass
+
+
+class Hang(msgspec.Struct, tag=True):
+    pass
+
+
+class Crash(msgspec.Struct, tag=True):
+    pass
+
+
+class Said(msgspec.Struct, tag=True):
+    text: str
+    pid: int
+
+
+class Hosted(Actor):
+    """What runs in the host process of these tests."""
+
+    takes = Say | Emit | Refuse | Hang | Crash
+    gives = Said
+
+    def __init__(self, greeting: str = "", broken: bool = False) -> None:
+        self.greeting = greeting
+        self.broken = broken
+
+    async def started(self) -> None:
+        if self.broken:
+            raise ValueError("broken on purpose")
+
+    async def handle(self, message: Any) -> Any:
+        match message:
+            case Say(text):
+                return Said(self.greeting + text, os.getpid())
+            case Emit(text):
+                self.context.emit(Said(text, os.getpid()))
+            case Refuse():
+                raise BadRequest("never")
+            case Hang():
+                await asyncio.Event().wait()
+            case Crash():
+                raise ValueError("crashed on purpose")
+        return None
+
+
+class Owner(Actor):
+    """Keeps what the hosted actor emits, for the test to wait for."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def handle(self, message: Any) -> None:
+        self.heard.put_nowait(message)
+
+    async def hears(self, expected: Any) -> None:
+        """Return once `expected` came; what came before is forgotten."""
+        while await self.heard.get() != expected:
+            pass
+
+
+class World:
+    """One hosted actor with its owner, in a tree that can be started several times."""
+
+    def __init__(self, folder: Path) -> None:
+        self.socket = folder / "host.sock"
+        self.owner = Owner()
+        self.pids: set[int] = set()
+
+    def tree(self, **fields: Any) -> Tree:
+        self.owner = Owner()
+        fields = {"shutdown_s": 5.0, **fields}
+        hosted = ChildSpec(
+            name="hosted",
+            factory="tests.runtime.test_host:Hosted",
+            host="process",
+            socket=str(self.socket),
+            takes=Hosted.takes,
+            gives=Hosted.gives,
+            owner="owner",
+            **fields,
+        )
+        owner = ChildSpec(name="owner", factory=lambda: self.owner)
+        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return Tree(
+            SupervisorSpec(name="root", children=(owner, hosted)),
+            launcher=ExecLauncher(sys.executable, env),
+        )
+
+    def pid(self, tree: Tree) -> int:
+        pid = tree.statistics()[2]["pid"]
+        assert isinstance(pid, int)
+        self.pids.add(pid)
+        return pid
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+async def test_call_cast_emit_and_errors(world: World) -> None:
+    """A hosted actor answers, refuses, times out and emits as one in this process."""
+    tree = world.tree(arguments={"greeting": "hello "}, shutdown_s=0.1)
+    await tree.start()
+    try:
+        pid = world.pid(tree)
+        assert pid != os.getpid()
+        ref = tree.find("hosted")
+        assert await ref.call(Say("world")) == Said("hello world", pid)
+        with pytest.raises(BadRequest, match="never"):
+            await ref.call(Refuse())
+        await ref.cast(Emit("a"))
+        ref.cast_nowait(Emit("b"))
+        await world.owner.hears(Attached("hosted", fresh=True))
+        await world.owner.hears(Said("a", pid))
+        await world.owner.hears(Said("b", pid))
+        with pytest.raises(CallTimeout):
+            await ref.call(Hang(), timeout_s=0.01)
+    finally:
+        await tree.stop()
+    assert not world.socket.exists()
+
+
+async def test_many_at_once(world: World) -> None:
+    """Calls overlap, casts beyond the host's mailbox wait, and nothing is lost or reordered."""
+    tree = world.tree(mailbox_max=64)
+    await tree.start()
+    try:
+        ref = tree.find("hosted")
+        for number in range(3000):
+            await ref.cast(Emit(str(number)))
+        pid = world.pid(tree)
+        calls = [ref.call(Say(str(number))) for number in range(60)]
+        answers = await asyncio.gather(*calls)
+        assert answers == [Said(str(number), pid) for number in range(60)]
+        await world.owner.hears(Attached("hosted", fresh=True))
+        for number in range(3000):
+            assert await world.owner.heard.get() == Said(str(number), pid)
+    finally:
+        await tree.stop()
+
+
+@pytest.mark.parametrize("how", ["kill", "crash"])
+async def test_a_host_that_ends_is_started_again(world: World, how: str) -> None:
+    """kill -9 and a bug alike: calls under way fail, the owner is told, the ref works again."""
+    tree = world.tree()
+    await tree.start()
+    try:
+        ref, old = tree.find("hosted"), world.pid(tree)
+        hanging = asyncio.create_task(ref.call(Hang() if how == "kill" else Crash()))
+        await world.owner.hears(Attached("hosted", fresh=True))
+        await asyncio.sleep(0)
+        if how == "kill":
+            os.kill(old, signal.SIGKILL)
+        with pytest.raises(ActorGone):
+            await hanging
+        await world.owner.hears(Detached("hosted"))
+        await world.owner.hears(Attached("hosted", fresh=True))
+        new = world.pid(tree)
+        assert await ref.call(Say("x")) == Said("x", new)
+        assert new != old
+    finally:
+        await tree.stop()
+
+
+async def test_a_survivor_is_adopted_by_the_next_tree(world: World) -> None:
+    """A surviving host lives on without an owner, and the next tree finds it."""
+    first = world.tree(survives=True)
+    await first.start()
+    pid = world.pid(first)
+    await first.stop()
+    second = world.tree(survives=True)
+    await second.start()
+    try:
+        await world.owner.hears(Attached("hosted", fresh=False))
+        assert await second.find("hosted").call(Say("x")) == Said("x", pid)
+    finally:
+        await second.stop(survivors=True)
+    assert not Path(f"/proc/{pid}").exists() or await ended(pid)
+
+
+async def ended(pid: int) -> bool:
+    """Whether the process is over (a zombie at most)."""
+    state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return state == "Z"
+
+
+async def test_a_newer_owner_replaces_the_older(world: World) -> None:
+    """Of two trees, the later one owns the survivor; the older is told it is gone."""
+    older = world.tree(survives=True, restart="temporary")
+    await older.start()
+    older_owner = world.owner
+    newer = world.tree(survives=True)
+    await newer.start()
+    try:
+        await older_owner.hears(Detached("hosted"))
+        await newer.find("hosted").call(Say("x"))
+    finally:
+        await older.stop()
+        await newer.stop(survivors=True)
+
+
+async def test_a_leftover_that_may_not_survive_is_replaced(world: World) -> None:
+    """A host found at start that does not survive its supervisor is ended first."""
+    survivor = world.tree(survives=True)
+    await survivor.start()
+    old = world.pid(survivor)
+    await survivor.stop()
+    tree = world.tree(survives=False)
+    await tree.start()
+    try:
+        assert world.pid(tree) != old
+    finally:
+        await tree.stop()
+
+
+async def test_a_stale_socket_file_is_removed(world: World) -> None:
+    """A socket file that nobody listens on does not keep a host from starting."""
+    listen_unix(str(world.socket)).close()
+    assert world.socket.exists()
+    tree = world.tree()
+    await tree.start()
+    await tree.stop()
+
+
+async def test_a_host_that_cannot_start_says_how_it_ended(world: World) -> None:
+    """An error in `started` ends the process, and the start fails at once."""
+    with pytest.raises(StartFailed, match=r"process [0-9]+ ended with 1"):
+        await world.tree(arguments={"broken": True}).start()
+
+
+async def test_a_host_that_ignores_term_is_killed(world: World) -> None:
+    """An actor that hangs is ended by KILL after shutdown_s."""
+    tree = world.tree(shutdown_s=0.05)
+    await tree.start()
+    pid = world.pid(tree)
+    await tree.find("hosted").cast(Hang())
+    await tree.stop()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"\xff" * 8,
+        b"\x00\x00\x00\x02\x00\x00\x00\x00{}",
+        b"\x00\x00\x00\x03\x00\x00\x00\x00nil",
+        b'\x00\x00\x00\x27\x00\x00\x00\x00{"call":1,"message":{"type":"Unknown"}}',
+    ],
+)
+async def test_junk_closes_that_connection_only(world: World, junk: bytes) -> None:
+    """A connection that sends what it must not is closed; the next one is served."""
+    tree = world.tree(survives=True)
+    await tree.start()
+    pid = world.pid(tree)
+    await tree.stop()
+    reader, writer = await connected(world.socket)
+    writer.write(junk)
+    assert await reader.read() == b""
+    writer.close()
+    tree = world.tree(survives=True)
+    await tree.start()
+    try:
+        assert await tree.find("hosted").call(Say("x")) == Said("x", pid)
+    finally:
+        await tree.stop(survivors=True)
+
+
+async def connected(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    connection = connect_unix(str(path))
+    assert connection is not None
+    return await asyncio.open_unix_connection(sock=connection)
+
+
+@pytest.mark.parametrize("name", ["short", "x" * 90])
+def test_sockets_of_any_path_length(tmp_path: Path, name: str) -> None:
+    """A path longer than the kernel's 107 bytes works; the file is for its owner only."""
+    folder = tmp_path / name
+    folder.mkdir()
+    path = str(folder / "s.sock")
+    assert connect_unix(path) is None
+    with listen_unix(path) as listener:
+        assert stat.S_IMODE(Path(path).stat().st_mode) == 0o600
+        with socket_of(path), listener.accept()[0]:
+            pass
+        with pytest.raises(OSError, match="in use"):
+            listen_unix(path)
+    assert connect_unix(path) is None
+
+
+def socket_of(path: str) -> socket.socket:
+    connection = connect_unix(path)
+    assert connection is not None
+    return connection
