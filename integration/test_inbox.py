@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 DEADLINE_S = 20.0
-START = [sys.executable, "-m", "leoronic"]
+START = [sys.executable, "-m", "leoronic", "start"]
+ASK = [sys.executable, "-m", "leoronic.client"]
 
 
 class Node:
@@ -32,14 +33,14 @@ class Node:
         """Start it, and wait until it answers."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*START, "start", "--root", str(self.root)], stdout=log, stderr=log
+                [*START, "--root", str(self.root)], stdout=log, stderr=log
             )
         until(lambda: self.ask("status") is not None, "the node answers", self.tail)
 
     def ask(self, *arguments: str) -> Any:
         """What a command says with --json; None if it failed."""
         done = subprocess.run(
-            [*START, *arguments, "--json", "--root", str(self.root)],
+            [*ASK, *arguments, "--json", "--root", str(self.root)],
             capture_output=True,
             check=False,
             timeout=DEADLINE_S,

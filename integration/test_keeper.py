@@ -202,6 +202,16 @@ def test_an_adopting_keeper_forks_hosts_and_stops_in_order(node: Node) -> None:
     assert core == node.pid("core")
 
 
+def test_an_adopting_keeper_knows_how_its_core_ended(node: Node) -> None:
+    """A core that gave up is not restarted by the keeper that adopted it either."""
+    core = node.pid("core")
+    node.new_keeper(node.kill("keeper"))
+    node.hosted_pid()
+    node.command("escalate")
+    wait_for(node.everything_ended, "the end of all processes")
+    assert core == node.pid("core")
+
+
 def test_the_replacement_is_replaced_too(node: Node) -> None:
     """A second keeper that is killed is followed by a third."""
     core = node.pid("core")

@@ -1,11 +1,20 @@
-"""`python -m leoronic`: start a node."""
+"""`python -m leoronic`: start a node, or, with a command, ask one: the same as `leoronic`."""
 
 import sys
 
-from leoronic.node import main
 
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
+def main(arguments: list[str]) -> int:
+    """No command, options, or `start`: a node. Anything else is for the command line."""
     if arguments[:1] == ["start"]:
         arguments = arguments[1:]
-    sys.exit(main(arguments))
+    elif arguments and (not arguments[0].startswith("-") or arguments[0] in ("--help", "-h")):
+        from leoronic.client.cli import main as client  # noqa: PLC0415 - not in a node
+
+        return client(arguments)
+    from leoronic.node import main as node  # noqa: PLC0415 - not in a client
+
+    return node(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import logging
 import sys
+from types import TracebackType
 
 import orjson
 
 from leoronic.runtime.log import structlog
 
 
+def logs_are_text(log_format: str | None) -> bool:
+    """Whether lines are for a person. `log_format`: `json`, `text`, None to find out."""
+    return log_format == "text" or (log_format is None and sys.stderr.isatty())
+
+
 def configure_logs(node: str, log_format: str | None) -> None:
-    """Configure structlog for this process. `log_format`: `json`, `text`, None to find out.
+    """Configure structlog for this process, and what else would write to stderr.
 
     JSON lines carry `event`, `level`, `timestamp` and `node`, and `task`, `attempt`, `actor`,
     `peer` where they apply.
     """
-    text = log_format == "text" or (log_format is None and sys.stderr.isatty())
+    text = logs_are_text(log_format)
 
     def add_node(_logger: object, _method: str, event: structlog.typing.EventDict) -> object:
         event["node"] = node
@@ -40,6 +46,25 @@ def configure_logs(node: str, log_format: str | None) -> None:
         logger_factory=factory,  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+    # What asyncio and the interpreter would print: on stderr there is nothing but these lines.
+    logging.basicConfig(handlers=[_Forwarding(logging.WARNING)], force=True)
+    sys.excepthook = _log_uncaught
+
+
+class _Forwarding(logging.Handler):
+    """Hands the standard library's log records on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one."""
+        structlog.get_logger(logger=record.name).log(
+            record.levelno, record.getMessage(), exc_info=record.exc_info
+        )
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
+) -> None:
+    structlog.get_logger().critical("uncaught error", reason=kind.__name__, exc_info=error)
 
 
 def _to_json(event: object, default: object = None, **_options: object) -> bytes:

@@ -1,8 +1,8 @@
 """The composition root: which actors a node runs, as data, and how its processes begin and end.
 
-    keeper   this program; watches over the core and forks host processes (runtime/keeper.py)
-    core     the supervised actors below, on one event loop
-    runner   a host process: the running tasks; outlives the core
+keeper   this program; watches over the core and forks host processes (runtime/keeper.py)
+core     the supervised actors below, on one event loop
+runner   a host process: the running tasks; outlives the core
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ from leoronic.core.quantity import format_size
 from leoronic.core.run import FromRunner, ToRunner
 from leoronic.core.tree import ChildSpec, SupervisorSpec
 from leoronic.errors import BadRequest, Unavailable
-from leoronic.logs import configure_logs
+from leoronic.logs import configure_logs, logs_are_text
 from leoronic.runner.actor import RunnerActor
 from leoronic.runner.config import RunnerConfig
 from leoronic.runtime.host import run_host
-from leoronic.runtime.keeper import ESCALATED, Adopt, keep
+from leoronic.runtime.keeper import ESCALATED, Adopt, keep, print_on_stderr
 from leoronic.runtime.keeper_link import ForkLauncher, KeeperLink
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.loop import run
@@ -66,7 +66,16 @@ def main(arguments: Sequence[str]) -> int:
         {"runner": partial(_runner_main, config)},
         core_fds=(lock,),
         adopt=adopt,
+        tell=partial(_tell, config),
     )
+
+
+def _tell(config: Config, line: str, story: list[str]) -> None:
+    """Tell people what they must know, as the rest of stderr is told."""
+    if logs_are_text(config.log_format):
+        print_on_stderr(line, story)
+    else:
+        get_logger().critical(line, **({"story": story} if story else {}))
 
 
 def _adoption(arguments: list[str]) -> tuple[Adopt | None, int | None]:
@@ -125,7 +134,8 @@ class Core:
         self._first_start = not (config.state_dir / "node").exists()
         self._stop_asked: asyncio.Event
         self._stop_now: asyncio.Event
-        command = [sys.executable, "-m", "leoronic", *arguments, "--lock", str(lock)]
+        safe = ["-P"] if sys.flags.safe_path else []
+        command = [sys.executable, *safe, "-m", "leoronic", *arguments, "--lock", str(lock)]
         self._link = KeeperLink(link, command, pass_fds=(lock,))
         self._log = get_logger(actor="core")
 
@@ -142,13 +152,13 @@ class Core:
         try:
             await tree.start()
         except StartFailed as error:
-            print(f"leoronic: cannot start: {error.message}", file=sys.stderr, flush=True)
+            _tell(self._config, f"cannot start: {error.message}", [])
             return ESCALATED
         self._announce()
         try:
             await self._serve(tree)
         except Escalated as error:
-            self._tell_story(error)
+            _tell(self._config, f"the node gives up: {error.message}", error.story)
             return ESCALATED
         await tree.stop(survivors=True)
         self._link.close()
@@ -275,37 +285,34 @@ class Core:
     # ---- telling ----
 
     def _announce(self) -> None:
-        """At the first start the block for people; a core that was restarted only logs."""
-        again = os.pread(self._lock, 100, 0).decode().endswith(READY + "\n")
-        self._log.info("core restarted" if again else "ready", id=self._node)
-        if not again:
-            os.lseek(self._lock, 0, os.SEEK_END)
-            os.write(self._lock, (READY + "\n").encode())
-            print(self._block(), flush=True)
+        """At the first start what people want to know; a core that was restarted only logs."""
+        if os.pread(self._lock, 100, 0).decode().endswith(READY + "\n"):
+            self._log.info("core restarted", id=self._node)
+            return
+        os.lseek(self._lock, 0, os.SEEK_END)
+        os.write(self._lock, (READY + "\n").encode())
+        facts = self._facts()
+        # A block for a terminal; without one it would be in the way of `2>&1 | jq`.
+        if sys.stdout.isatty():
+            self._log.info("ready", id=self._node)
+            print("\n".join(f"{key:>8}  {value}" for key, value in facts.items()), flush=True)
+        else:
+            self._log.info("ready", id=self._node, **facts)
 
-    def _block(self) -> str:
+    def _facts(self) -> dict[str, str]:
         config = self._config
         capacity = measure_capacity(
             config.root, config.cpus, config.memory, config.storage, dict(config.resources)
         )
-        lines = {
-            "node": f"{config.name} ({self._node}), leoronic {__version__}",
+        return {
+            "name": f"{config.name} ({self._node}), leoronic {__version__}",
             "offers": f"{capacity.cpus_milli / 1000:g} cpus, {format_size(capacity.memory)} of "
             f"memory, {format_size(capacity.storage)} of storage",
             "folder": str(config.root),
             "inbox": f"{config.inbox}  (drop *.json here)",
         }
-        return "\n".join(f"{key:>8}  {value}" for key, value in lines.items())
-
-    def _tell_story(self, error: Escalated) -> None:
-        print(f"leoronic: the node gives up: {error.message}", file=sys.stderr)
-        for line in error.story:
-            print(f"  {line}", file=sys.stderr)
-        sys.stderr.flush()
 
 
 def _clean_sockets(state_dir: Path) -> None:
     """Remove the control socket of a core that was killed; the lock says that it is ours."""
     (state_dir / "control.sock").unlink(missing_ok=True)
-
-

@@ -75,8 +75,7 @@ class Inbox(Actor):
     async def _list(self, watch: FolderWatch) -> None:
         try:
             # Before the listing: what comes after it is noticed.
-            if not watch.armed:
-                watch.arm(self._files.folder)
+            self._arm(watch)
             files = await asyncio.to_thread(self._files.listing)
         except FileNotFoundError:
             # Deleted. Only a folder that could be made again is listed at once.
@@ -84,10 +83,22 @@ class Inbox(Actor):
                 self._woken.set()
             return
         except OSError as error:
-            self._tell_once(f"the inbox cannot be watched: {error.strerror}")
+            self._tell_once(f"the inbox cannot be listed: {error.strerror}")
             return
-        self._told.clear()
         self._step(machine.Listed(files))
+        if watch.armed:
+            self._told.clear()
+
+    def _arm(self, watch: FolderWatch) -> None:
+        if watch.armed:
+            return
+        try:
+            watch.arm(self._files.folder)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            # The listings still find everything, a little later.
+            self._tell_once(f"no notices of dropped files: {error.strerror}")
 
     def _prepare(self) -> bool:
         try:

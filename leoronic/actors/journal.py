@@ -43,6 +43,7 @@ from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.runtime.ref import Call
 
 SLICE_ENTRIES = 1000
+HOPS = 4
 BATCH_ENTRIES_MAX = 100_000
 # Submissions stop while there is still room for the outcomes of what runs.
 RESERVE_BYTES = 16 * 1024 * 1024
@@ -136,6 +137,10 @@ class JournalActor(Actor):
     async def _run(self) -> None:
         while self._waiting or self._boundary:
             if self._waiting:
+                # An end frees room for a start: give that start the few hops it needs to get
+                # here, so that both share one commit.
+                for _ in range(HOPS):
+                    await asyncio.sleep(0)
                 await self._commit_waiting()
             # Between two commits what is on disk and what was told of it are the same.
             while self._boundary:

@@ -8,6 +8,8 @@ Rules:
 - An attempt moves by `TRANSITIONS` only. What the table does not list is a bug of ours, and raises
   `BookkeepingError` with the attempt's story.
 
+    queued (behind another attempt) --> starting, when that one has exited
+
     starting --ShellStarted--> running --Kill, limit--> ending
         |                         |                       |
         |                         +-----ShellExited-------+
@@ -37,6 +39,7 @@ from leoronic.core.run import (
     Run,
     Runs,
     Spawned,
+    StartNow,
 )
 
 STORY_EVENTS_MAX = 512
@@ -53,6 +56,7 @@ KILL_PATIENCE_S = 3.0
 class Phase(StrEnum):
     """Where an attempt is."""
 
+    QUEUED = "queued"
     STARTING = "starting"
     RUNNING = "running"
     ENDING = "ending"
@@ -147,6 +151,7 @@ class Fired(msgspec.Struct, frozen=True):
 Event = (
     Run
     | Runs
+    | StartNow
     | Kill
     | Forget
     | ShellStarted
@@ -287,6 +292,7 @@ class Attempts:
         self._attempts_max = attempts_max
         self._linger_s = linger_s
         self._grace_s = grace_s
+        self._behind: dict[AttemptKey, list[AttemptKey]] = {}
         self._story: deque[tuple[float, AttemptKey, str, str]] = deque(maxlen=STORY_EVENTS_MAX)
 
     def __len__(self) -> int:
@@ -330,6 +336,8 @@ class Attempts:
                 return [effect for run in runs for effect in self._run(run, now)]
             case Forget(attempts):
                 return [effect for key in attempts for effect in self._forget(key, now)]
+            case StartNow(task, attempt):
+                return self._start_now((task, attempt), now)
             case Kill(task, attempt):
                 # The executor may ask late, or twice: an attempt that is not known has ended.
                 if (task, attempt) not in self._attempts:
@@ -362,9 +370,51 @@ class Attempts:
             why = f"cannot start: the runner holds {self._attempts_max} attempts already"
             outcome = Outcome(started_at=0.0, finished_at=0.0, reason=why)
             return [Emit(Exited(run.task, run.attempt, outcome))]
-        self._attempts[run.key] = _Attempt(run)
+        entry = self._attempts[run.key] = _Attempt(run)
         self._story.append((now, run.key, "unknown", "Run"))
+        first = self._attempts.get(run.behind) if run.behind else None
+        if first is not None and first.exited is None:
+            entry.phase = Phase.QUEUED
+            self._behind.setdefault(first.key, []).append(run.key)
+            return []
         return [Spawn(run)]
+
+    def _unqueue(self, entry: _Attempt) -> list[Effect]:
+        """Start an attempt that waited behind another."""
+        assert entry.run is not None
+        entry.phase = Phase.STARTING
+        return [Spawn(entry.run)]
+
+    def _kill_queued(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
+        assert entry.run is not None
+        # Those behind it are now behind the one before it.
+        others = self._behind.pop(entry.key, [])
+        first = self._attempts.get(entry.run.behind) if entry.run.behind else None
+        effects: list[Effect] = []
+        if first is not None and first.exited is None:
+            self._behind.setdefault(first.key, []).extend(others)
+            for key in others:
+                self._attempts[key].run = _behind(self._attempts[key].run, first.key)
+        else:
+            effects = self._unqueue_all(others)
+        # The executor dates it: nothing here knows the time of day.
+        outcome = Outcome(started_at=0.0, finished_at=0.0, reason=event.reason)
+        return effects + self._exit(entry, outcome)
+
+    def _start_now(self, key: AttemptKey, now: float) -> list[Effect]:
+        entry = self._attempts.get(key)
+        if entry is None or entry.phase is not Phase.QUEUED:
+            return []
+        self._story.append((now, key, entry.phase, "StartNow"))
+        return self._unqueue(entry)
+
+    def _unqueue_all(self, keys: list[AttemptKey]) -> list[Effect]:
+        effects: list[Effect] = []
+        for key in keys:
+            entry = self._attempts.get(key)
+            if entry is not None and entry.phase is Phase.QUEUED:
+                effects += self._unqueue(entry)
+        return effects
 
     def _forget(self, key: AttemptKey, now: float) -> list[Effect]:
         entry = self._attempts.get(key)
@@ -560,10 +610,15 @@ class Attempts:
         entry.run = None
         entry.exit = None
         entry.exited = Exited(task, attempt, outcome)
-        return [Emit(entry.exited)]
+        return [Emit(entry.exited), *self._unqueue_all(self._behind.pop(entry.key, []))]
 
     def _ignore(self, entry: _Attempt, event: Event, now: float) -> list[Effect]:
         return []
+
+
+def _behind(run: Run | None, first: AttemptKey) -> Run:
+    assert run is not None, "what is queued has not run"
+    return msgspec.structs.replace(run, behind=first)
 
 
 def _limit_reason(run: Run, done: ShellExited) -> str:
@@ -588,6 +643,7 @@ def size_text(size: int) -> str:
 
 
 TRANSITIONS: dict[tuple[str, type], _Handler] = {
+    (Phase.QUEUED, Kill): Attempts._kill_queued,
     (Phase.STARTING, Kill): Attempts._doom,
     (Phase.STARTING, ShellStarted): Attempts._started,
     (Phase.STARTING, StartFailed): Attempts._start_failed,

@@ -6,6 +6,9 @@ here. An attempt is started only once `Started` is on disk, and forgotten by the
 
     Assign -> STARTING (Started on its way to the disk) -> RUNNING (the runner has it)
            -> ENDING (Finished or Lost on its way to the disk) -> forgotten
+
+While tasks of a class are short, some more of them stand in lanes, each behind one that runs; the
+runner starts the next of a lane by itself, and the share of the ledger passes on (`lanes.py`).
 """
 
 from __future__ import annotations
@@ -14,15 +17,19 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 
 import msgspec
+from msgspec import structs
 
 from leoronic.core.arrays import split_element
 from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
 from leoronic.core.entries import Entry, Finished, Lost, Started, Tagged, Untagged
+from leoronic.core.lanes import Lanes
+from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import (
     Append,
     Appended,
     AppendFailed,
     Declined,
+    Item,
     StopAttempt,
 )
 from leoronic.core.records import TaskClass
@@ -37,6 +44,7 @@ from leoronic.core.run import (
     Run,
     Runs,
     Spawned,
+    StartNow,
 )
 from leoronic.core.scheduler import Assign, Freed, Held, Offer
 from leoronic.core.spec import TaskSpec, bash_text
@@ -108,10 +116,18 @@ class _Stage(Enum):
 
 
 class _Attempt:
-    __slots__ = ("hold_if_lost", "need", "retries_left", "stage", "stop_reason")
+    __slots__ = ("class_number", "hold_if_lost", "need", "retries_left", "stage", "stop_reason")
 
-    def __init__(self, need: Need, retries_left: int, hold_if_lost: bool, stage: _Stage) -> None:
+    def __init__(
+        self,
+        need: Need,
+        retries_left: int,
+        hold_if_lost: bool,
+        stage: _Stage,
+        class_number: int = 0,
+    ) -> None:
         self.need = need
+        self.class_number = class_number
         self.retries_left = retries_left
         self.hold_if_lost = hold_if_lost
         self.stage = stage
@@ -139,7 +155,8 @@ class ExecutorMachine:
         self._tag_requests: dict[int, object] = {}
         self._failed: list[Append] = []
         self._idle_requests: list[object] = []
-        self._freed: list[AttemptKey] = []
+        self._lanes = Lanes()
+        self._freed: list[tuple[AttemptKey, AttemptKey | None]] = []
         self._effects: list[Effect] = []
         self._now = 0.0
         self._handlers: dict[type, Callable[..., None]] = {
@@ -164,8 +181,10 @@ class ExecutorMachine:
         """Take one message; `now` in seconds since the epoch."""
         self._now = now
         self._handlers[type(message)](message)
+        self._start_moved()
         if self._freed:
-            self._send("scheduler", Freed(self._node, self._freed))
+            wants = {} if self._draining else self._lanes.wants()
+            self._send("scheduler", Freed(self._node, self._freed, wants))
             self._freed = []
         if self._idle_requests and not self._attempts:
             self._effects += [Reply(request, None) for request in self._idle_requests]
@@ -269,17 +288,33 @@ class ExecutorMachine:
                 continue
             if not self._takes(task_class):
                 declined.append(item.task)
-                self._freed.append(key)
+                self._freed.append((key, None))
                 continue
             self._ledger.take(key, task_class.need)
-            self._attempts[key] = _Attempt(
-                task_class.need, item.retries_left, item.hold_if_lost, _Stage.STARTING
-            )
-            entries.append(Started(item.task, item.attempt, self._node, self._now))
+            self._lanes.open(key, task_class.number)
+            entries.append(self._begin(item, task_class))
+        for item, task_class in message.ahead:
+            key = (item.task, item.attempt)
+            if key in self._attempts:
+                continue
+            if self._abandoned or self._draining or not self._lanes.join(key, task_class.number):
+                declined.append(item.task)
+                continue
+            entries.append(self._begin(item, task_class))
         if entries:
             self._append(entries, want_specs=True)
         if declined:
             self._send("queue", Declined(declined))
+
+    def _begin(self, item: Item, task_class: TaskClass) -> Started:
+        self._attempts[item.task, item.attempt] = _Attempt(
+            task_class.need,
+            item.retries_left,
+            item.hold_if_lost,
+            _Stage.STARTING,
+            task_class.number,
+        )
+        return Started(item.task, item.attempt, self._node, self._now)
 
     def _takes(self, task_class: TaskClass) -> bool:
         if self._abandoned or (self._draining and not task_class.node):
@@ -319,11 +354,15 @@ class ExecutorMachine:
         if not self._connected or not self._unsent:
             return
         runs, self._unsent = self._unsent, []
-        self._send("runner_host", Runs(runs))
+        self._send("runner_host", Runs([self._in_lane(run) for run in runs]))
         for run in runs:
             reason = self._attempts[run.key].stop_reason
             if reason:
                 self._send("runner_host", Kill(run.task, run.attempt, reason))
+
+    def _in_lane(self, run: Run) -> Run:
+        behind = self._lanes.before(run.key)
+        return run if behind is None else structs.replace(run, behind=behind)
 
     def _drop(self, key: AttemptKey) -> None:
         """The journal refused the start: the task ended or was started elsewhere meanwhile."""
@@ -331,8 +370,18 @@ class ExecutorMachine:
         self._release(key)
 
     def _release(self, key: AttemptKey) -> None:
-        if self._ledger.release(key):
-            self._freed.append(key)
+        """The attempt is over, or never was: its share goes to the next of its lane, if any."""
+        if self._lanes.is_queued(key):
+            self._lanes.leave(key)
+            return
+        need = self._ledger.held.get(key)
+        if need is None:
+            return
+        self._ledger.release(key)
+        successor = self._lanes.advance(key)
+        if successor is not None:
+            self._ledger.restore(successor, need)
+        self._freed.append((key, successor))
 
     def _on_append_failed(self, message: AppendFailed) -> None:
         """The disk refused (it is full): nothing is forgotten, it is tried again."""
@@ -372,17 +421,34 @@ class ExecutorMachine:
                 unknown.append(exited.key)  # its end is on disk already
             elif attempt.stage is _Stage.RUNNING:
                 attempt.stage = _Stage.ENDING
+                outcome = self._dated(exited.outcome)
+                duration_s = outcome.finished_at - outcome.started_at
+                self._lanes.note_duration(attempt.class_number, duration_s)
                 self._release(exited.key)
                 final = (
-                    exited.outcome.succeeded
+                    outcome.succeeded
                     or attempt.retries_left <= 0
                     or bool(attempt.stop_reason)
                 )
-                entries.append(Finished(exited.task, exited.attempt, exited.outcome, final))
+                entries.append(Finished(exited.task, exited.attempt, outcome, final))
         if entries:
             self._append(entries)
         if unknown:
             self._send("runner_host", Forget(unknown))
+
+    def _start_moved(self) -> None:
+        """Tell the runner to start those that changed lanes, which it holds behind another."""
+        for key in self._lanes.take_moved():
+            attempt = self._attempts[key]
+            # One that is not on disk yet will be sent without `behind` anyway.
+            if attempt.stage is _Stage.RUNNING and self._connected:
+                self._send("runner_host", StartNow(*key))
+
+    def _dated(self, outcome: Outcome) -> Outcome:
+        """An attempt that never began has no times of its own."""
+        if outcome.finished_at:
+            return outcome
+        return structs.replace(outcome, started_at=self._now, finished_at=self._now)
 
     def _on_stop_attempt(self, message: StopAttempt) -> None:
         attempt = self._attempts.get((message.task, message.attempt))

@@ -312,6 +312,15 @@ def _items(value: object) -> list[str] | None:
     return _each(value, lambda item: _text(item, bytes_max, "an item"))
 
 
+def _only(value: object) -> list[int] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not value:
+        raise ValueError("must be a list of indexes")
+    _at_most(value, COUNT_MAX)
+    return _each(value, _whole(0, COUNT_MAX - 1))
+
+
 def _time_limit(value: object) -> float | None:
     if value is None:
         return None
@@ -360,6 +369,7 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "pids": _whole_or_none(1, PIDS_MAX),
     "redo_of": lambda value: _text(value, None, "an id"),
     "node": lambda value: _text(value, None, "a name"),
+    "only": _only,
 }
 """Field -> its function. All of `TaskSpec`, nothing else."""
 

@@ -67,11 +67,11 @@ def duration(value: object) -> float:
 
 
 def format_size(size_bytes: int) -> str:
-    """`512 MiB`, `1.5 GiB`: at most three digits after the point, exact if that is enough."""
+    """`512 MiB`, `1.25 GiB`: at most two digits after the point, exact if that is enough."""
     amount, unit = Fraction(size_bytes), 0
     while amount >= 1024 and unit < len(_SIZE_UNITS) - 1:
         amount, unit = amount / 1024, unit + 1
-    return f"{_trimmed(float(amount))} {_SIZE_UNITS[unit]}"
+    return f"{_trimmed(float(amount), 2)} {_SIZE_UNITS[unit]}"
 
 
 def format_duration(duration_s: float) -> str:
@@ -85,7 +85,7 @@ def format_duration(duration_s: float) -> str:
     days, hours = divmod(hours, 24)
     parts = [f"{n} {unit}" for n, unit in ((days, "d"), (hours, "h"), (minutes, "min")) if n]
     if seconds or ms:
-        parts.append(f"{_trimmed(seconds + ms / 1000)} s")
+        parts.append(f"{_trimmed(seconds + ms / 1000, 3)} s")
     return " ".join(parts)
 
 
@@ -132,8 +132,8 @@ def _duration_of_text(text: str) -> Fraction | None:
     return total if position else None
 
 
-def _trimmed(number: float) -> str:
-    return f"{number:.3f}".rstrip("0").rstrip(".")
+def _trimmed(number: float, digits_max: int) -> str:
+    return f"{number:.{digits_max}f}".rstrip("0").rstrip(".")
 
 
 def _shown(value: object) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from leoronic.core.arrays import ArrayRecord
 from leoronic.core.records import Record, Status, TaskClass
 
-WINDOW_TASKS = 64
+WINDOW_TASKS = 128
 
 
 class ReadyClass:

@@ -20,6 +20,9 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     `env` is added to the runner's own; `memory` and `storage` in bytes (0: no limit asked for);
     `cpus` may be fractional; `pids` is the most processes at once; `time_limit` in seconds.
     `workdir` is `shared` (the node's root) or `private` (a folder for this attempt).
+
+    `behind` names an attempt of equal needs that this one takes over from: it starts when that one
+    has ended, or at once if the runner does not hold it.
     """
 
     task: str
@@ -34,6 +37,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     pids: int | None = None
     time_limit: float | None = None
     fresh_shell: bool = False
+    behind: AttemptKey | None = None
 
     @property
     def key(self) -> AttemptKey:
@@ -45,6 +49,13 @@ class Runs(msgspec.Struct, frozen=True, tag=True):
     """Several `Run`s in one frame: whatever was ready while the last frame was under way."""
 
     runs: list[Run]
+
+
+class StartNow(msgspec.Struct, frozen=True, tag=True):
+    """An attempt that stands behind another need not wait for it any longer."""
+
+    task: str
+    attempt: int
 
 
 class Kill(msgspec.Struct, frozen=True, tag=True):
@@ -128,5 +139,5 @@ class OutputPart(msgspec.Struct, frozen=True, tag=True):
     known: bool = True
 
 
-ToRunner = Run | Runs | Kill | Forget | TakeInventory | ReadOutput
+ToRunner = Run | Runs | StartNow | Kill | Forget | TakeInventory | ReadOutput
 FromRunner = Spawned | Exited | ExitedMany | Inventory | OutputPart

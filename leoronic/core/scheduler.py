@@ -18,6 +18,7 @@ from leoronic.core.effects import Asked, Effect, Fired, Reply, Send, SetTimer
 from leoronic.core.queue_messages import Item, Offered, SchedulerStarted, Withdrawn
 from leoronic.core.records import TaskClass
 from leoronic.core.resources import Capacity, Ledger, Need, shortfalls
+from leoronic.core.run import AttemptKey
 
 PATIENCE_S = 5.0
 FILES_EVERY_S = 2.0
@@ -47,16 +48,25 @@ class Offer(msgspec.Struct, frozen=True):
 
 
 class Freed(msgspec.Struct, frozen=True):
-    """From an executor: these attempts no longer occupy it."""
+    """From an executor: these attempts no longer occupy it; each names its successor, or None.
+
+    `wants`: how many more tasks of a class (by number) it would queue up behind those that run.
+    """
 
     node: str
-    attempts: list[tuple[str, int]]
+    attempts: list[tuple[AttemptKey, AttemptKey | None]]
+    wants: dict[int, int] = {}
 
 
 class Assign(msgspec.Struct, frozen=True):
-    """To an executor: run these. It takes each, or gives it back with `Freed`."""
+    """To an executor: run these. It takes each, or gives it back with `Freed`.
+
+    Those in `ahead` take over from running attempts of the same class as these end, so that short
+    tasks need not wait for a round trip; they occupy nothing until then.
+    """
 
     items: list[tuple[Item, TaskClass]]
+    ahead: list[tuple[Item, TaskClass]] = []
 
 
 class CheckFiles(msgspec.Struct, frozen=True):
@@ -100,7 +110,8 @@ class _Node:
         self.files: frozenset[str] = frozenset()
         # A reservation: the class that waits for this node, and what was started beside it since.
         self.reserved: int | None = None
-        self.beside: set[tuple[str, int]] = set()
+        self.beside: set[AttemptKey] = set()
+        self.wants: dict[int, int] = {}
 
 
 class SchedulerMachine:
@@ -176,9 +187,16 @@ class SchedulerMachine:
     def _on_freed(self, message: Freed) -> None:
         node = self._nodes.get(message.node)
         if node is not None:
-            for key in message.attempts:
+            for key, successor in message.attempts:
+                need = node.ledger.held.get(key)
                 node.ledger.release(key)
-                node.beside.discard(key)
+                if need is not None and successor is not None:
+                    node.ledger.restore(successor, need)
+                if key in node.beside:
+                    node.beside.discard(key)
+                    if successor is not None:
+                        node.beside.add(successor)
+            node.wants.update(message.wants)
 
     def _on_files_present(self, message: FilesPresent) -> None:
         node = self._nodes.get(message.node)
@@ -235,8 +253,33 @@ class SchedulerMachine:
                     key=lambda c: (-c.task_class.priority, c.items[0].order),
                 )
         self._reserve(overtaken)
-        for node_id, items in chosen.items():
-            self._effects.append(Send(_executor(node_id), Assign(items)))
+        ahead = self._look_ahead()
+        for node_id in self._nodes:
+            if node_id in chosen or node_id in ahead:
+                assign = Assign(chosen.get(node_id, []), ahead.get(node_id, []))
+                self._effects.append(Send(_executor(node_id), assign))
+
+    def _look_ahead(self) -> dict[str, list[tuple[Item, TaskClass]]]:
+        """Queue up tasks of the class whose turn it is, where the executors want some."""
+        ahead: dict[str, list[tuple[Item, TaskClass]]] = {}
+        if not any(node.wants for node in self._nodes.values()) or not self._classes:
+            return ahead
+        known = min(
+            self._classes.values(), key=lambda c: (-c.task_class.priority, c.items[0].order)
+        )
+        task_class = known.task_class
+        if task_class.on_loss == "hold":
+            return ahead  # one that never ran must not be held because its runner was lost
+        for node_id, node in self._nodes.items():
+            room = node.wants.pop(task_class.number, 0)
+            if not room or node.reserved is not None or not self._admits(node_id, task_class):
+                continue
+            items: list[tuple[Item, TaskClass]] = []
+            while known.items and len(items) < room:
+                items.append((known.items.popleft(), task_class))
+            ahead[node_id] = items
+        self._forget_if_empty(known)
+        return ahead
 
     def _assign(
         self, known: _Class, node_id: str, chosen: dict[str, list[tuple[Item, TaskClass]]]

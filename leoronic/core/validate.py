@@ -53,7 +53,7 @@ def parse_tasks(
     """The tasks in `data`. Raises `BadRequest` with all mistakes (at most 50 and how many more).
 
     `lines` says whether it is JSON lines; None finds out. `internal` allows the fields that only
-    the node may set: `redo_of` and `node`.
+    the node may set: `redo_of`, `node` and `only`.
     """
     problems = _Problems()
     specs: list[TaskSpec] = []

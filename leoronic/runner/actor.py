@@ -30,6 +30,7 @@ from leoronic.core.run import (
     Run,
     Runs,
     Spawned,
+    StartNow,
     TakeInventory,
     ToRunner,
 )
@@ -49,6 +50,8 @@ from leoronic.runtime.actor import Actor
 ATTACH_AFTER_S = 0.004
 # Orphans of running tasks that end on their own are reaped this often, so that they do not pile up.
 REAP_S = 5.0
+# A process that is still there so long after its shell is a straggler.
+STRAGGLER_S = 0.03
 KILL_PASSES_MAX = 20
 LEFTOVERS_S_MAX = 5.0
 EMIT_RETRY_S = 0.05
@@ -116,7 +119,7 @@ class RunnerActor(Actor):
     async def handle(self, message: Any) -> Any:
         """One message of `ToRunner`."""
         match message:
-            case Run() | Runs() | Kill() | Forget():
+            case Run() | Runs() | StartNow() | Kill() | Forget():
                 self._feed(message)
                 return None
             case TakeInventory():
@@ -379,9 +382,27 @@ class RunnerActor(Actor):
         live = shell.live
         if report is None or live is None:
             return
-        pid, ended = report
-        self._know_pid(live, pid)
-        self._ended(live, ended)
+        self._know_pid(live, report.pid)
+        if report.ended is not None:
+            self._ended(live, report.ended)
+        else:
+            self._wait_for_stopped(shell, report.pid)
+
+    def _wait_for_stopped(self, shell: WarmShell, pid: int) -> None:
+        """A stopped task would keep its warm shell spinning in `wait`: we wait instead."""
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            shell.go_on()
+            return
+
+        def ended() -> None:
+            self._loop.remove_reader(pidfd)
+            os.close(pidfd)
+            if shell in self._warm.all:
+                shell.go_on()
+
+        self._loop.add_reader(pidfd, self._guarded(ended))
 
     def _know_pid(self, live: Live, pid: int) -> None:
         if not live.pid:
@@ -397,13 +418,12 @@ class RunnerActor(Actor):
         pid = live.pid or shell.current_pid() if live is not None else 0
         shell.release()
         tree.send([shell.pid], signal.SIGKILL)
+        self._loop.call_later(WATCH_S_MAX, self._guarded(self._reap))
         if live is None:
             return
         shell.live = None
         if not pid:
-            # It died before it could tell of the task's own process, if there is one.
-            tree.send(tree.in_session(shell.pid), signal.SIGKILL)
-            self._abandon(live, "its warm shell died")
+            self._start_again(live, shell)
             return
         self._know_pid(live, pid)
         try:
@@ -411,13 +431,26 @@ class RunnerActor(Actor):
         except ProcessLookupError:
             self._ended(live, spawn.Exit(None, signal.SIGKILL, None, 0.0))
 
-    def _abandon(self, live: Live, why: str) -> None:
-        """There is no process: as if it had never been started."""
-        for stream in live.streams:
-            stream.close()
+    def _start_again(self, live: Live, shell: WarmShell) -> None:
+        """The shell died, perhaps while idle, before it said that it had begun with the task."""
+        tree.send(tree.in_session(shell.pid), signal.SIGKILL)
+        live.shell = None
+        stdin = live.write_ends[2] if len(live.write_ends) > 2 else -1
+        try:
+            with contextlib.ExitStack() as on_failure:
+                self._start_fresh(live, stdin, on_failure)
+                on_failure.pop_all()
+        except (OSError, ValueError, spawn.CannotStartError) as error:
+            for stream in live.streams:
+                self._unwatch(stream)
+                stream.close()
+            live.close_write_ends()
+            del self._live[live.key]
+            self._feed(core.StartFailed(live.key, spawn.one_line(error), time.time()))
+            return
         live.close_write_ends()
-        del self._live[live.key]
-        self._feed(core.StartFailed(live.key, why, time.time()))
+        self._watch_shell(live)
+        self._feed(core.ShellStarted(live.key, live.pid, live.started_at))
 
     # --- output ---
 
@@ -456,11 +489,14 @@ class RunnerActor(Actor):
         if not stream.at_end:
             stream.read()
         if stream.at_end or stream.blocked:
-            if stream.watched:
-                stream.watched = False
-                self._loop.remove_reader(stream.fd)
+            self._unwatch(stream)
             if stream.at_end:
                 stream.close()
+
+    def _unwatch(self, stream: Stream) -> None:
+        if stream.watched:
+            stream.watched = False
+            self._loop.remove_reader(stream.fd)
 
     def _on_room(self, stream: Stream) -> None:
         live = self._live.get(stream.key)
@@ -475,9 +511,7 @@ class RunnerActor(Actor):
 
     def _close_output(self, live: Live) -> None:
         for stream in live.streams:
-            if stream.watched:
-                stream.watched = False
-                self._loop.remove_reader(stream.fd)
+            self._unwatch(stream)
             stream.read_rest()
             stream.close()
         live.output_told = True
@@ -588,9 +622,18 @@ class RunnerActor(Actor):
 
     def _watch_tree(self, live: Live) -> None:
         self._reap()
+        if not self._members(live):
+            self._feed(core.TreeCounted(live.key, 0))
+            return
+        # Something is about to end, as often as not: a pipe closes before its writer is gone.
+        live.watch = self._loop.call_later(STRAGGLER_S, self._guarded(self._count_tree), live)
+
+    def _count_tree(self, live: Live) -> None:
+        live.watch = None
+        self._reap()
         count = len(self._members(live))
         self._feed(core.TreeCounted(live.key, count))
-        if count:
+        if count and self._live.get(live.key) is live:
             live.watch_s = WATCH_S_MIN
             self._watch_again(live)
 

@@ -51,8 +51,16 @@ def find_bash() -> str:
 
 
 def node_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The node's environment as tasks see it: without the variables that configure Leoronic."""
-    return {name: value for name, value in environ.items() if not name.startswith("LEORONIC_")}
+    """The node's environment as tasks see it.
+
+    Without the variables that configure Leoronic, and without `_`, in which a shell tells its child
+    that child's own path: it would be the node's.
+    """
+    return {
+        name: value
+        for name, value in environ.items()
+        if name != "_" and not name.startswith("LEORONIC_")
+    }
 
 
 def seal_descriptors() -> None:

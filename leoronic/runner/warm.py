@@ -8,12 +8,14 @@ could see the difference (`$$`, sourced files, ...) get a fresh shell.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,34 +29,44 @@ if TYPE_CHECKING:
 # All on one line, so that the line numbers that a command sees begin with 1. `set -m` puts each
 # subshell into its own process group. `read -N` takes a whole request in one read: it counts
 # characters, which are bytes, as requests are ASCII. `: bash` leaves what `$_` is in a new shell.
-# After `wait`, `jobs` tells an exit code above 128 ("Exit 143") from a death by signal.
+# `wait` returns also when the subshell is stopped (as 128 + SIGSTOP to SIGTTOU): then the runner
+# watches it, and says when it is worth waiting again (`wait -f` would spin). On its stderr `wait` says in words how the
+# subshell ended, which tells an exit code above 128 ("Exit 143") from a death by signal.
 _SCRIPT = (
     "set -m; while IFS= read -rN 8 -u {control} L && IFS= read -rN $L -u {control} R; do"
-    ' (eval "$R"; : bash; eval "$BASH_EXECUTION_STRING") & echo $! >&{pids}; wait -f $!; S=$?;'
-    ' if ((S > 128)); then jobs; fi; times; echo "S $S $!"; done'
+    ' (eval "$R"; : bash; eval "$BASH_EXECUTION_STRING") & P=$!; echo $P >&{pids};'
+    " wait $P; S=$?;"
+    " while ((S > 146 && S < 151)) && kill -0 $P; do"
+    ' echo "P $P"; read -rN 1 -u {control} R; wait $P; S=$?; done;'
+    ' times; echo "S $S $P"; done'
 )
 
 # What makes the subshell look new. The runner's descriptors are opened by path: that costs less
 # than handing them over, and the pipe's end is its own.
 _SETUP = (
     "set +m; exec <{stdin} >/proc/{runner}/fd/{stdout} 2>/proc/{runner}/fd/{stderr}"
-    " {control}<&- {pids}>&-; unset -v L R S; SECONDS=0 BASH_SUBSHELL=0; "
+    " {control}<&- {pids}>&-; unset -v L P R S; SECONDS=0 BASH_SUBSHELL=0; "
 )
 
 REQUEST_BYTES_MAX = 60_000
 """Below what a pipe holds, so that writing a request never blocks."""
 
-# Words by which a command could tell a warm shell from a new one, or do it harm.
+# Words by which a command could tell a warm shell from a new one, or do it harm: the shell's own
+# pid and counters; files that are read as commands, which may hold any of these; expansions whose
+# failure ends a subshell, but only the line in `bash -c`; options that show the nesting; job
+# numbers. Too many rather than too few: it costs a millisecond.
 _REVEALING = re.compile(
-    r"\$\$|\$\{\$|\$!|PPID|BASH_|SHLVL|LINENO|SECONDS|PIPESTATUS|\bcaller\b|\bdisown\b|\btimes\b"
-    r"|\bsource\b|(?:^|[\s;&|(){}!`])\.\s|\0"
+    r"\$\$|\$\{\$|\$!|PPID|BASH_|SHLVL|LINENO|SECONDS|PIPESTATUS|COPROC|\0"
+    r"|\b(?:caller|disown|times|source|readonly|nounset|xtrace|suspend|coproc)\b"
+    r"|(?:^|[\s;&|(){}!`])\.\s|\bset\s(?:\s*-\w+)*\s*[-+]\w*[umx]|\$\{[^}]*\?|\(\([^)]*[/%]"
+    r"|\b(?:kill|fg|bg|wait|jobs)\b[^;&|\n]*%|\b(?:declare|typeset|local)\s+-\w*r"
 )
 # Variables that mean something to a bash when it starts.
 _SPECIAL_NAMES = re.compile(
     r"BASH.*|LC_.*|LD_.*|HIST.*|LANG|LANGUAGE|ENV|POSIXLY_CORRECT|SHELLOPTS|SHLVL|IFS|PS[0-4]|PWD"
     r"|OLDPWD|PPID|UID|EUID|OPT.*|RANDOM|SRANDOM|SECONDS|LINENO|GROUPS|DIRSTACK|FUNCNAME|TMOUT"
     r"|GLOBIGNORE|EXECIGNORE|FIGNORE|IGNOREEOF|TIMEFORMAT|EPOCH.*|PIPESTATUS|HOSTTYPE|HOSTNAME"
-    r"|MACHTYPE|OSTYPE|CDPATH|COMP.*|[LRS]|_"
+    r"|MACHTYPE|OSTYPE|CDPATH|COMP.*|[LPRS]|_"
 )
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _NOT_PLAIN = re.compile(rb"[\\'\x01-\x08\x0b-\x1f\x7f-\xff]")
@@ -84,6 +96,14 @@ def quote(text: str) -> bytes:
     return b"$'" + _NOT_PLAIN.sub(lambda found: b"\\%03o" % found[0][0], raw) + b"'"
 
 
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Of the task with this process: how it ended, or None if it is stopped."""
+
+    pid: int
+    ended: Exit | None
+
+
 class WarmShell:
     """One warm bash. Idle, or running the task of `live`."""
 
@@ -95,6 +115,7 @@ class WarmShell:
         "_report",
         "_sent",
         "_setup",
+        "_words",
         "idle_since",
         "live",
         "marker",
@@ -117,20 +138,23 @@ class WarmShell:
             self._pids, pids = _pipe(opened)
             os.set_blocking(self.report_fd, False)
             os.set_blocking(self._pids, False)
+            self._words = os.memfd_create("leoronic", os.MFD_CLOEXEC)
+            opened.append(self._words)
+            # Appended to by the shell, read and emptied by us.
+            fcntl.fcntl(self._words, fcntl.F_SETFL, os.O_RDWR | os.O_APPEND)
             # High numbers: the shell itself uses those from 10 on.
             for fd in (control, pids):
                 opened.remove(fd)
             control, pids = spawn.inheritable(control), spawn.inheritable(pids)
             opened += [control, pids]
-            devnull = subprocess.DEVNULL
             process = subprocess.Popen(
                 ["bash", "-c", _SCRIPT.format(control=control, pids=pids)],
                 executable=bash,
                 env={**env, MARKER: marker},
                 cwd=cwd,
-                stdin=devnull,
+                stdin=subprocess.DEVNULL,
                 stdout=report,
-                stderr=devnull,
+                stderr=self._words,
                 start_new_session=True,
                 close_fds=False,
             )
@@ -172,8 +196,8 @@ class WarmShell:
         self._pids_read += len(lines)
         return int(lines[-1]) if lines and self._pids_read == self._sent else 0
 
-    def read_report(self) -> tuple[int, Exit] | None:
-        """(pid, how it ended) once the task has; None before. Raises `EOFError`: the shell died."""
+    def read_report(self) -> Report | None:
+        """What it says of its task, if all of it is there. Raises `EOFError`: the shell died."""
         try:
             data = os.read(self.report_fd, REPORT_BYTES)
         except BlockingIOError:
@@ -181,16 +205,31 @@ class WarmShell:
         if not data:
             raise EOFError
         self._report += data
-        if not self._report.endswith(b"\n") or b"S " not in self._report:
-            return None
-        *jobs, _own, children, last = self._report.decode(errors="replace").splitlines()
-        if not last.startswith("S "):
+        lines = self._report.split(b"\n")
+        if lines.pop() or lines[-1][:2] not in (b"S ", b"P "):
             return None
         self._report = b""
-        status, pid = map(int, last[2:].split())
-        total = sum(map(_seconds, children.split()))
+        kind, *numbers = lines[-1].split()
+        if kind == b"P":
+            return Report(int(numbers[0]), None)
+        status, pid = map(int, numbers)
+        total = sum(map(_seconds, lines[-2].decode().split()))
         used, self._cpu_seconds = total - self._cpu_seconds, total
-        return pid, _exit(status, jobs, round(used, 3))
+        return Report(pid, _exit(status, self._how_it_ended(status), round(used, 3)))
+
+    def _how_it_ended(self, status: int) -> str:
+        """What `wait` said last; empty where the status says it all."""
+        words = b""
+        size = os.fstat(self._words).st_size
+        if status > 128:
+            words = os.pread(self._words, REPORT_BYTES, max(0, size - REPORT_BYTES))
+        if words or size > REPORT_BYTES:
+            os.ftruncate(self._words, 0)
+        return words.decode(errors="replace")
+
+    def go_on(self) -> None:
+        """The task that was stopped has ended, or runs again."""
+        os.write(self._control, b"x")
 
     def close(self) -> None:
         """Tell it to end: nothing more comes. Its death is seen on `report_fd`."""
@@ -201,7 +240,7 @@ class WarmShell:
     def release(self) -> None:
         """It is gone: close what is left."""
         self.close()
-        _close([self.report_fd, self._pids])
+        _close([self.report_fd, self._pids, self._words])
 
 
 class WarmShells:
@@ -269,7 +308,7 @@ class WarmShells:
             shell.close()
 
     def _can(self) -> bool:
-        """Whether this bash is new enough: `wait -f` came with 5.0."""
+        """Whether this bash is one that was tried: older ones word and number things differently."""
         if not self._checked:
             self._checked = True
             done = subprocess.run(
@@ -284,10 +323,13 @@ class WarmShells:
         return self._most > 0
 
 
-def _exit(status: int, jobs: list[str], cpu_seconds: float) -> Exit:
+def _exit(status: int, words: str, cpu_seconds: float) -> Exit:
+    """`words` ends in a line such as `[1]+  Exit 143   (eval ...)` or `[1]+  Terminated  (...)`."""
     by_signal = 128 < status <= 128 + signal.NSIG
-    if by_signal and any(re.search(rf"\b{status}\b", line.split(" (")[0]) for line in jobs):
-        by_signal = False
+    if by_signal:
+        lines = words.strip().splitlines()
+        # The number alone is looked for: the words are translated.
+        by_signal = not (lines and re.search(rf"\b{status}\b", lines[-1].split(" (")[0]))
     return Exit(
         exit_code=None if by_signal else status,
         signal=status - 128 if by_signal else None,

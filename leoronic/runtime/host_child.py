@@ -1,6 +1,7 @@
 """The supervisor's side of a host process: finds or starts it, watches it, restarts it.
 
-When the process ends, its connection closes at once, whoever its parent is. When only the
+When the process ends, its connection closes at once, whoever its parent is; that is a normal end
+only if it is known to have exited with 0. When only the
 connection is lost, that counts as the child's end too: the restart connects to a process that
 survives, or replaces one that does not. So there is one way back, bounded by the supervisor's
 intensity.
@@ -79,7 +80,12 @@ class HostChild(Child):
             living = None
         if living is not None:
             self._process = Process(peer_of(living)[0])
-            await self._attach(living, fresh=False)
+            try:
+                await self._attach(living, fresh=False)
+            except BaseException:
+                self._process.close()
+                self._process = None
+                raise
             return
         self._remove_socket()
         assert isinstance(self.spec.factory, str)
@@ -165,7 +171,7 @@ class HostChild(Child):
                 if connection is not None:
                     return connection
                 if await process.wait_over(pause_s):
-                    raise await self._how_it_ended(process)
+                    raise self._how_it_ended(process, await self._launcher.status(process.pid))
                 pause_s = min(KNOCK_S_MAX, pause_s * 2)
 
     async def _attach(self, connection: socket.socket, *, fresh: bool) -> None:
@@ -216,8 +222,10 @@ class HostChild(Child):
             self._ending = asyncio.create_task(self._report(process, reason))
 
     async def _report(self, process: Process, reason: Exception | None) -> None:
+        error: ActorGone | None
         if await process.wait_over(EXIT_SEEN_S):
-            error = await self._how_it_ended(process)
+            status = await self._launcher.status(process.pid)
+            error = None if status == 0 else self._how_it_ended(process, status)
         else:
             told = reason.message if isinstance(reason, LeoronicError) else "connection lost"
             error = ActorGone(f"{self.name}: {told}; process {process.pid} still runs")
@@ -227,8 +235,7 @@ class HostChild(Child):
         self._ending = None
         self._on_exit(self, error)
 
-    async def _how_it_ended(self, process: Process) -> ActorGone:
-        status = await self._launcher.status(process.pid)
+    def _how_it_ended(self, process: Process, status: int | None) -> ActorGone:
         how = (
             "ended"
             if status is None

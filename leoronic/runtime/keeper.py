@@ -31,7 +31,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
@@ -42,6 +41,9 @@ LINE_BYTES_MAX = 1024 * 1024
 
 CoreMain = Callable[[int], int]
 """Runs the core; gets its end of the socket pair (a file descriptor), returns the exit code."""
+
+Tell = Callable[[str, list[str]], None]
+"""Tells people one line, and the story that belongs to it (may be empty)."""
 
 HostMain = Callable[..., int]
 """Runs a host process; gets the arguments of the request by name, returns the exit code."""
@@ -56,12 +58,19 @@ class Adopt(NamedTuple):
     fd: int
 
 
+def print_on_stderr(line: str, story: list[str]) -> None:
+    """A `Tell` for terminals."""
+    text = "\n".join([f"leoronic: {line}", *(f"  {more}" for more in story)])
+    print(text, file=sys.stderr, flush=True)
+
+
 def keep(
     core_main: CoreMain,
     hosts: Mapping[str, HostMain],
     *,
     core_fds: Iterable[int] = (),
     adopt: Adopt | None = None,
+    tell: Tell = print_on_stderr,
     intensity: int = 5,
     period_s: float = 60.0,
 ) -> int:
@@ -78,7 +87,7 @@ def keep(
     for fd in kept_fds:
         os.set_inheritable(fd, False)  # A replacement got them by exec; tasks must not.
     policy = Policy("one_for_one", intensity, period_s)
-    return _Keeper(core_main, hosts, kept_fds, policy).run(adopt)
+    return _Keeper(core_main, hosts, kept_fds, policy, tell).run(adopt)
 
 
 class _Keeper:
@@ -88,7 +97,9 @@ class _Keeper:
         hosts: Mapping[str, HostMain],
         core_fds: tuple[int, ...],
         policy: Policy,
+        tell: Tell,
     ) -> None:
+        self._tell_people = tell
         self._core_main = core_main
         self._hosts = hosts
         self._core_fds = core_fds
@@ -175,17 +186,16 @@ class _Keeper:
             return 0  # It had not begun to handle signals.
         told = _told(status)
         if self._asked_to_stop:
-            print(f"leoronic: the core {told} while it stopped", file=sys.stderr, flush=True)
+            self._tell_people(f"the core {told} while it stopped", [])
             return 1
         exit = Exit("core", False, told, time.monotonic())
         decision = decide(self._policy, [ChildRule("core", "permanent")], self._history, exit)
         self._history = decision.history
         if decision.escalate:
-            lines = "\n".join(f"  {line}" for line in story(decision.history, exit.at))
-            print(f"leoronic: the core keeps ending; giving up:\n{lines}", file=sys.stderr)
-            sys.stderr.flush()
+            lines = story(decision.history, exit.at)
+            self._tell_people("the core keeps ending; the node gives up", lines)
             return 1
-        print(f"leoronic: the core {told}; starting it again", file=sys.stderr, flush=True)
+        self._tell_people(f"the core {told}; starting it again", [])
         self._fork_core()
         return None
 
@@ -313,7 +323,7 @@ def _become(kept_fds: tuple[int, ...], main: Callable[[], int]) -> NoReturn:
         code = error.code if isinstance(error.code, int) else 1
     except BaseException:
         # The boundary of the process: the traceback is all that will be left of it.
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         with contextlib.suppress(OSError, ValueError):
             sys.stdout.flush()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from leoronic.core.supervision import Exit, decide, story
 from leoronic.core.tree import ChildSpec, SupervisorSpec, check_owners, rule_of
-from leoronic.errors import LeoronicError, NotFound
+from leoronic.errors import Conflict, LeoronicError, NotFound
 from leoronic.runtime.child import Child, LocalChild, OnExit, Statistics
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.ref import ActorRef, Directory
@@ -139,6 +139,9 @@ class Supervisor(Child):
         await self._in_line(lambda: self._stop_child(name))
 
     async def _start_child(self, spec: ChildSpec | SupervisorSpec) -> ActorRef | None:
+        for name in [spec.name] if isinstance(spec, ChildSpec) else [s.name for s in spec.walk()]:
+            if self._directory.get(name) is not None or name in self._children:
+                raise Conflict(f"there is an actor named {name} already")
         child = self._make(spec)
         child.wanted = True
         try:

@@ -1,0 +1,1 @@
+"""Tries. One node of the real machines under virtual time, with every fault a seed can think of."""

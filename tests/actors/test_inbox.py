@@ -253,6 +253,23 @@ async def test_a_writer_that_comes_at_the_wrong_moment(tmp_path: Path) -> None:
     os.close(reader)
 
 
+async def test_a_rescan_finds_what_nobody_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the kernel gives no notices, files are found all the same."""
+
+    class Deaf(FolderWatch):
+        def arm(self, folder: Path) -> None:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(inbox_actor, "FolderWatch", Deaf)
+    async with running(tmp_path) as home:
+        home.drop("a.json")
+        await home.until_there(home.accepted, "a.json")
+        home.drop("b.json")
+        await home.until_there(home.accepted, "b.json")
+
+
 async def test_other_names_are_ignored(tmp_path: Path) -> None:
     """Hidden and unfinished names stay where they are."""
     async with running(tmp_path) as home:
@@ -333,8 +350,11 @@ async def test_what_the_queue_refuses(tmp_path: Path, error: LeoronicError, repo
         await home.until_there(home.accepted, "b.json")
 
 
-async def test_the_folder_is_deleted_and_made_again(tmp_path: Path) -> None:
-    """Deleted, moved away or replaced, the inbox is made again and watched."""
+async def test_the_folder_is_deleted_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Deleted, moved away or replaced, the inbox is made again and watched, without a rescan."""
+    monkeypatch.setattr(inbox_actor, "RESCAN_S", 60.0)
     async with running(tmp_path) as home:
         home.drop("a.json")
         await home.until_there(home.accepted, "a.json")

@@ -6,6 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,9 @@ def test_any_text_is_a_json_string(value: str) -> None:
 @given(st.from_regex(r"[0-9]{0,20}(\.[0-9]{0,9})?|[0-9.kKMGiB -]{0,9}", fullmatch=True))
 def test_any_quantity_is_json(value: str) -> None:
     """Whatever is given as a size is JSON; a plain number keeps its value."""
-    found = json.loads(thin.quantity(value))
-    if isinstance(found, int | float) and value.strip():
-        assert float(value) == found
+    found = json.loads(thin.quantity(value), parse_int=Fraction, parse_float=Fraction)
+    if isinstance(found, Fraction) and value.strip():
+        assert Fraction(value.strip()) == found
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ ALLOWED = {
     "config": {"core", "errors", "package"},
     "logs": {"runtime"},
     "node": {"actors", "runner", "runtime", "core", "config", "logs", "errors", "package"},
-    "__main__": {"node"},
+    "__main__": {"node", "client"},
     "sim": {"journal", "wire", "core", "errors"},
     "client": {"wire", "core", "errors", "package"},
 }

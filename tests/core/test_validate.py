@@ -158,6 +158,7 @@ def test_each_mistake_names_its_place(data: bytes, expected: str) -> None:
         ("memroy", 1, 'did you mean "memory"'),
         ("redo_of", "x", "set by the node itself"),
         ("node", "x", "set by the node itself"),
+        ("only", [1], "set by the node itself"),
         ("files", ["a"], "not in this version yet"),
         ("keep_names", True, "not in this version yet"),
         ("outputs", ["*"], "not in this version yet"),
@@ -248,8 +249,9 @@ def test_an_id_twice_in_one_batch() -> None:
 
 def test_the_node_may_set_its_own_fields() -> None:
     """From inside, redo_of and node are accepted."""
-    expected = TaskSpec("a", redo_of="x", node="n")
-    assert expected == parse_task({"command": "a", "redo_of": "x", "node": "n"}, internal=True)
+    fields = {"redo_of": "x", "node": "n", "only": [3, 5]}
+    expected = TaskSpec("a", redo_of="x", node="n", only=[3, 5])
+    assert expected == parse_task({"command": "a", **fields}, internal=True)
 
 
 @pytest.mark.parametrize(

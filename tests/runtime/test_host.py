@@ -21,6 +21,7 @@ from leoronic.runtime.actor import Actor
 from leoronic.runtime.launcher import ExecLauncher
 from leoronic.runtime.supervisor import StartFailed, Tree
 from leoronic.runtime.unix import connect_unix, listen_unix
+from tests.runtime.actors import until
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -45,6 +46,10 @@ class Crash(msgspec.Struct, tag=True):
     pass
 
 
+class Quit(msgspec.Struct, tag=True):
+    pass
+
+
 class Said(msgspec.Struct, tag=True):
     text: str
     pid: int
@@ -53,7 +58,7 @@ class Said(msgspec.Struct, tag=True):
 class Hosted(Actor):
     """What runs in the host process of these tests."""
 
-    takes = Say | Emit | Refuse | Hang | Crash
+    takes = Say | Emit | Refuse | Hang | Crash | Quit
     gives = Said
 
     def __init__(self, greeting: str = "", broken: bool = False) -> None:
@@ -74,6 +79,8 @@ class Hosted(Actor):
                 raise BadRequest("never")
             case Hang():
                 await asyncio.Event().wait()
+            case Quit():
+                self.context.stop()
             case Crash():
                 raise ValueError("crashed on purpose")
         return None
@@ -199,6 +206,22 @@ async def test_a_host_that_ends_is_started_again(world: World, how: str) -> None
         await tree.stop()
 
 
+async def test_a_host_that_ends_normally_stays_ended_if_transient(world: World) -> None:
+    """An exit with 0 is a normal end."""
+    tree = world.tree(restart="transient")
+    await tree.start()
+    try:
+        pid = world.pid(tree)
+        await tree.find("hosted").cast(Quit())
+        await world.owner.hears(Detached("hosted"))
+        child = tree.root._children["hosted"]
+        await until(lambda: not child.wanted)
+        assert (child.running, child.restarts) == (False, 0)
+        assert not Path(f"/proc/{pid}").exists()
+    finally:
+        await tree.stop()
+
+
 async def test_a_survivor_is_adopted_by_the_next_tree(world: World) -> None:
     """A surviving host lives on without an owner, and the next tree finds it."""
     first = world.tree(survives=True)
@@ -265,12 +288,12 @@ async def test_a_host_that_cannot_start_says_how_it_ended(world: World) -> None:
         await world.tree(arguments={"broken": True}).start()
 
 
-async def test_a_host_that_ignores_term_is_killed(world: World) -> None:
-    """An actor that hangs is ended by KILL after shutdown_s."""
+async def test_a_host_that_does_not_heed_term_is_killed(world: World) -> None:
+    """A host process that hangs is ended by KILL after shutdown_s."""
     tree = world.tree(shutdown_s=0.05)
     await tree.start()
     pid = world.pid(tree)
-    await tree.find("hosted").cast(Hang())
+    os.kill(pid, signal.SIGSTOP)
     await tree.stop()
     assert not Path(f"/proc/{pid}").exists()
 

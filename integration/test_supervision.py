@@ -1,0 +1,102 @@
+"""Actors that raise inside a real node: once, and again and again."""
+
+from __future__ import annotations
+
+import pytest
+
+from integration.conftest import StartNode
+from integration.harness import Node, wait_until
+from leoronic.core.commands import Debug
+from leoronic.errors import LeoronicError, NodeUnreachable, Refused
+
+DEBUGGING = {"LEORONIC_DEBUG": "1"}
+# All actors of the core, each with those that its supervisor restarts with it.
+WORK = ("journal", "queue", "scheduler", "runner", "runner_host")
+RESTARTED = {name: WORK[index:-1] for index, name in enumerate(WORK[:-1])} | {
+    name: (name,) for name in ("control", "inbox", "history")
+}
+
+
+def restarts(node: Node) -> dict[str, int]:
+    """How often each actor was started again."""
+    lines = node.status()["actors"]
+    return {line["name"]: line["restarts"] for line in lines if line.get("kind") != "supervisor"}
+
+
+def crash(node: Node, actor: str, message: str = "on purpose") -> None:
+    try:
+        node.ask(Debug(actor, message))
+    except NodeUnreachable:
+        # The control actor cannot answer any more.
+        assert actor == "control"
+
+
+def test_the_table_above_is_complete(start_node: StartNode) -> None:
+    """Every actor that a node reports is crashed by a test."""
+    node = start_node()
+    assert {*RESTARTED, "runner_host"} == set(restarts(node))
+
+
+@pytest.mark.parametrize("actor", RESTARTED)
+def test_an_actor_that_raises(start_node: StartNode, actor: str) -> None:
+    """It is restarted by its strategy; what ran and what waited goes on, and new work is taken."""
+    node = start_node("--cpus", "2", environment=DEBUGGING)
+    before = restarts(node)
+    running, waiting = node.submit(
+        "echo once >> log; sleep 1", {"command": "echo waited", "after": []} | {"cpus": 2}
+    )
+    node.wait_state(running, "running")
+    core, runner = node.core_pid(), node.runner_pid()
+    crash(node, actor)
+
+    def restarted() -> dict[str, int]:
+        now = restarts(node)
+        return {name: now[name] - before[name] for name in now if now[name] != before[name]}
+
+    wait_until(lambda: set(RESTARTED[actor]) <= set(restarted()), "a restart", story=node.tail)
+    assert dict.fromkeys(RESTARTED[actor], 1) == {
+        name: count for name, count in restarted().items() if name != "runner_host"
+    }
+    hidden = node.inbox / ".later"
+    hidden.write_text('{"id": "dropped", "command": "echo dropped"}')
+    hidden.rename(node.inbox / "later.json")
+    assert "succeeded" == node.run("echo new")["state"]
+    ended = node.wait(running, waiting)
+    assert [["succeeded"]] * 2 == [[a["state"] for a in task["attempts"]] for task in ended]
+    assert "once\n" == (node.root / "log").read_text()
+    assert b"waited\n" == node.output(waiting)
+    wait_until(lambda: node.show("dropped"), "the inbox works", story=node.tail)
+    assert (core, runner) == (node.core_pid(), node.runner_pid())
+    crashes = [event for event in node.events() if event["event"] == "child_crashed"]
+    assert [(actor, "RuntimeError: on purpose")] == [(e["child"], e["reason"]) for e in crashes]
+
+
+@pytest.mark.parametrize("actor", RESTARTED)
+def test_an_actor_that_keeps_raising(start_node: StartNode, actor: str) -> None:
+    """Beyond the intensity the node ends with 1 and tells the story; what waits is not lost."""
+    node = start_node("--cpus", "1", environment=DEBUGGING)
+    [hold, _] = node.submit({"command": "sleep 60", "on_loss": "hold"}, "echo waited")
+    node.wait_state(hold, "running")
+    assert node.process is not None
+    for _ in range(200):
+        if node.process.poll() is not None:
+            break
+        try:
+            node.ask(Debug(actor, "again"))
+        except LeoronicError:
+            continue
+    assert 1 == node.wait_stopped()
+    last = node.events()[-1]
+    assert last["event"].startswith("the node gives up")
+    assert f"{actor}: RuntimeError: again" in str(last["story"])
+    node.start()
+    assert "held" == node.wait_state(hold, "held")["state"]
+    node.wait_counts(held=1, succeeded=1)
+
+
+def test_debugging_is_off(start_node: StartNode) -> None:
+    """Without LEORONIC_DEBUG nobody can crash an actor."""
+    node = start_node()
+    with pytest.raises(Refused, match="LEORONIC_DEBUG=1"):
+        node.ask(Debug("queue"))
+    assert {0} == set(restarts(node).values())

@@ -1,0 +1,59 @@
+"""What happened, in virtual time: kept to be told when something is violated."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+
+STORY_EVENTS_MAX = 20_000
+TOLD_EVENTS = 40
+LINE_LENGTH_MAX = 260
+
+
+class Violation(AssertionError):  # noqa: N818 - it is what it is called
+    """An invariant does not hold. `task` is the one concerned, or ''."""
+
+    def __init__(self, what: str, detail: str, task: str = "") -> None:
+        super().__init__(f"{what}: {detail}")
+        self.what = what
+        self.detail = detail
+        self.task = task
+
+
+class Story:
+    """The last events, and a digest of all: equal digests mean equal runs."""
+
+    def __init__(self) -> None:
+        self.digest = 0
+        self._events: deque[tuple[float, str, object]] = deque(maxlen=STORY_EVENTS_MAX)
+
+    def tell(self, now: float, who: str, what: object) -> None:
+        """`who` met `what` (a message, or words); it becomes text only if it is ever told."""
+        name = what if isinstance(what, str) else type(what).__name__
+        self.digest = zlib.crc32(f"{now:.9f} {who} {name}".encode(), self.digest)
+        self._events.append((now, who, what))
+
+    def mark(self, data: bytes) -> None:
+        """Make `data` part of the digest."""
+        self.digest = zlib.crc32(data, self.digest)
+
+    def about(self, task: str) -> list[str]:
+        """The last events that concern `task` (or all, for ''), and the faults between them."""
+        lines: list[str] = []
+        base = task.partition(".")[0]
+        for now, who, what in reversed(self._events):
+            text = what if isinstance(what, str) else repr(what)
+            if who == "fault" or not base or base in text:
+                lines.append(f"{now:12.6f}  {who:<12} {_around(text, base)}")
+                if len(lines) == TOLD_EVENTS:
+                    break
+        return lines[::-1]
+
+
+def _around(text: str, word: str) -> str:
+    """`text` cut to a line, around the first `word`."""
+    if len(text) <= LINE_LENGTH_MAX:
+        return text
+    at = max(0, text.find(word) - LINE_LENGTH_MAX // 2) if word else 0
+    end = at + LINE_LENGTH_MAX
+    return ("..." if at else "") + text[at:end] + ("..." if end < len(text) else "")
