@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300  asserts read expected == actual
 """The runner on real processes: what tasks do that runners get wrong, fresh shells and warm."""
 
 from __future__ import annotations

@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300  asserts read expected == actual
 """What breaks around a runner: the disk, the runner itself, floods of output."""
 
 from __future__ import annotations

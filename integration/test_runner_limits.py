@@ -1,4 +1,3 @@
-# ruff: noqa: SIM300  asserts read expected == actual
 """Limits on real processes: kept by the kernel where it has groups, by watching elsewhere."""
 
 from __future__ import annotations

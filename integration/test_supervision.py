@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from integration.conftest import StartNode
@@ -73,25 +75,29 @@ def test_an_actor_that_raises(start_node: StartNode, actor: str) -> None:
 
 @pytest.mark.parametrize("actor", RESTARTED)
 def test_an_actor_that_keeps_raising(start_node: StartNode, actor: str) -> None:
-    """Beyond the intensity the node ends with 1 and tells the story; what waits is not lost."""
+    """Beyond the intensity the node ends with 1 and tells the story; the next start goes on."""
     node = start_node("--cpus", "1", environment=DEBUGGING)
-    [hold, _] = node.submit({"command": "sleep 60", "on_loss": "hold"}, "echo waited")
-    node.wait_state(hold, "running")
-    assert node.process is not None
-    for _ in range(200):
-        if node.process.poll() is not None:
-            break
-        try:
+    slow, waiting = node.submit("sleep 3", "echo waited")
+    node.wait_state(slow, "running")
+    runner = node.runner_pid()
+    process = node.process
+    assert process is not None
+
+    def over() -> bool:
+        with contextlib.suppress(LeoronicError):
             node.ask(Debug(actor, "again"))
-        except LeoronicError:
-            continue
-    assert 1 == node.wait_stopped()
+        return process.poll() is not None
+
+    wait_until(over, "the node gives up", story=node.tail)
+    assert 1 == process.returncode
     last = node.events()[-1]
     assert last["event"].startswith("the node gives up")
     assert f"{actor}: RuntimeError: again" in str(last["story"])
+    assert [runner] == node.pids()
     node.start()
-    assert "held" == node.wait_state(hold, "held")["state"]
-    node.wait_counts(held=1, succeeded=1)
+    assert runner == node.runner_pid()
+    [ended, _] = node.wait(slow, waiting)
+    assert ["succeeded"] == [attempt["state"] for attempt in ended["attempts"]]
 
 
 def test_debugging_is_off(start_node: StartNode) -> None:
@@ -100,3 +106,20 @@ def test_debugging_is_off(start_node: StartNode) -> None:
     with pytest.raises(Refused, match="LEORONIC_DEBUG=1"):
         node.ask(Debug("queue"))
     assert {0} == set(restarts(node).values())
+
+
+@pytest.mark.parametrize("actor", WORK[:-1])
+def test_an_actor_that_raises_at_work(start_node: StartNode, actor: str) -> None:
+    """Crashed in the middle of submissions, starts and ends, it loses and repeats nothing."""
+    node = start_node("--cpus", "8", environment=DEBUGGING)
+    acknowledged: list[str] = []
+    for batch in range(25):
+        # With ids of its own, a submission that was cut off can be repeated.
+        ids = [f"{batch}-{i}" for i in range(40)]
+        tasks = [{"id": i, "command": f"echo {i} >> log", "cpus": 0.5} for i in ids]
+        if batch % 5 == 4:
+            crash(node, actor)
+        wait_until(lambda tasks=tasks: node.submit(*tasks), "a submission", story=node.tail)
+        acknowledged += ids
+    node.wait_counts(succeeded=len(acknowledged))
+    assert sorted(acknowledged) == sorted((node.root / "log").read_text().splitlines())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import gc
 import os
 import signal
 import sys
@@ -120,6 +121,8 @@ def _core_main(config: Config, arguments: list[str], lock: int, link: int) -> in
     """A forked process: the core."""
     # The journal's thread needs the interpreter for moments only: let it have them soon.
     sys.setswitchinterval(SWITCH_S)
+    # A million queued tasks are a million objects that live long: look at them seldom.
+    gc.set_threshold(100_000, 20, 100)
     return run(Core(config, arguments, lock, link).run)
 
 
@@ -158,7 +161,8 @@ class Core:
         try:
             await self._serve(tree)
         except Escalated as error:
-            _tell(self._config, f"the node gives up: {error.message}", error.story)
+            hint = "tasks that run go on; a new start takes them back"
+            _tell(self._config, f"the node gives up: {error.message}; {hint}", error.story)
             return ESCALATED
         await tree.stop(survivors=True)
         self._link.close()

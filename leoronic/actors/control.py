@@ -64,23 +64,27 @@ class ControlActor(Actor):
         self._cluster = cluster = Cluster(
             self._queue, find("journal"), lambda: {info.id(): info.name}
         )
-        self._answers = Answers(
-            self._info, cluster, self._queue, find("scheduler"), find("runner")
-        )
-        self._following = Following(
-            cluster, self._watchers, find("runner_host"), self._output_dir
-        )
+        self._answers = Answers(self._info, cluster, self._queue, find("scheduler"), find("runner"))
+        self._following = Following(cluster, self._watchers, find("runner_host"), self._output_dir)
+        # An earlier life that crashed has left its file.
+        self._path.unlink(missing_ok=True)
         listener = listen_unix(str(self._path))
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_unix_server(self._accept, sock=listener, backlog=1024)
+        server = await loop.create_unix_server(self._accept, sock=listener, backlog=1024)
+        self.context.spawn(self._close_at_end(server), "socket")
 
     async def stopping(self) -> None:
-        """Close every connection."""
-        self._server.close()
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
-        for client in list(self._clients):
-            client.protocol.close()
+        """Let nobody in any more."""
+        self._path.unlink(missing_ok=True)
+
+    async def _close_at_end(self, server: asyncio.Server) -> None:
+        """Close every connection when this ends, a crash included: its clients would wait."""
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            server.close()
+            for client in list(self._clients):
+                client.protocol.close()
 
     async def handle(self, message: Any) -> Any:
         """The queue's reports."""

@@ -141,9 +141,7 @@ def _state(
     return row.state or "waiting"
 
 
-def _finished_at(
-    row: TaskRow, last: AttemptRow | None, state: str, is_element: bool
-) -> str | None:
+def _finished_at(row: TaskRow, last: AttemptRow | None, state: str, is_element: bool) -> str | None:
     if state not in ("succeeded", "failed", "cancelled"):
         return None
     if is_element:

@@ -109,16 +109,7 @@ class Untagged(_Entry, frozen=True):
 
 
 Entry = (
-    Submitted
-    | Started
-    | Finished
-    | Lost
-    | Cancelled
-    | Held
-    | Released
-    | Ended
-    | Tagged
-    | Untagged
+    Submitted | Started | Finished | Lost | Cancelled | Held | Released | Ended | Tagged | Untagged
 )
 
 

@@ -425,11 +425,7 @@ class ExecutorMachine:
                 duration_s = outcome.finished_at - outcome.started_at
                 self._lanes.note_duration(attempt.class_number, duration_s)
                 self._release(exited.key)
-                final = (
-                    outcome.succeeded
-                    or attempt.retries_left <= 0
-                    or bool(attempt.stop_reason)
-                )
+                final = outcome.succeeded or attempt.retries_left <= 0 or bool(attempt.stop_reason)
                 entries.append(Finished(exited.task, exited.attempt, outcome, final))
         if entries:
             self._append(entries)
@@ -534,5 +530,3 @@ def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str) -> Run:
         time_limit=spec.time_limit,
         fresh_shell=spec.fresh_shell,
     )
-
-

@@ -10,11 +10,13 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 
 from leoronic.core.conditions import AllWithCmdDone, QueueIsFirst
 from leoronic.core.records import Record, Status, TaskClass
 from leoronic.core.spec import TaskSpec, command_text
 
+_NONE: frozenset[int] = frozenset()
 _WAITING = (Status.DEPENDING, Status.DELAYED, Status.READY, Status.OFFERED)
 
 
@@ -65,11 +67,11 @@ class Gates:
                 if not regex.classes:
                     del self._regexes[gate.regex]
 
-    def task_added(self, task: str, spec: TaskSpec, task_class: TaskClass) -> set[int]:
+    def task_added(self, task: str, spec: TaskSpec, task_class: TaskClass) -> AbstractSet[int]:
         """A task was submitted. Returns the classes whose gate may have closed."""
-        touched: set[int] = set()
         if not self._regexes:
-            return touched
+            return _NONE
+        touched: set[int] = set()
         command = command_text(spec)
         for regex in self._regexes.values():
             if task_class.number not in regex.classes and regex.pattern.search(command):

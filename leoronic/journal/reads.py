@@ -227,12 +227,19 @@ class Reads:
         ended: dict[str, int] = {}
         open_: dict[int, list[tuple[Any, ...]]] = {}
         final: set[int] = set()
-        for element, attempt, node, ended_at, lost, hold, is_final, state in (
-            self._connection.execute(
-                "SELECT task, attempt, node, ended_at, lost, hold, final, state FROM attempts "
-                "WHERE task > ? AND task < ? ORDER BY task, attempt",
-                element_range(task),
-            )
+        for (
+            element,
+            attempt,
+            node,
+            ended_at,
+            lost,
+            hold,
+            is_final,
+            state,
+        ) in self._connection.execute(
+            "SELECT task, attempt, node, ended_at, lost, hold, final, state FROM attempts "
+            "WHERE task > ? AND task < ? ORDER BY task, attempt",
+            element_range(task),
         ):
             parts = split_element(element)
             assert parts is not None

@@ -419,7 +419,7 @@ class RunnerActor(Actor):
         shell.release()
         tree.send([shell.pid], signal.SIGKILL)
         self._loop.call_later(WATCH_S_MAX, self._guarded(self._reap))
-        if live is None:
+        if live is None or live.shell_gone:
             return
         shell.live = None
         if not pid:
@@ -543,6 +543,9 @@ class RunnerActor(Actor):
 
     def _ended(self, live: Live, ended: spawn.Exit) -> None:
         """The shell has gone: read what it left, see who else is left, and tell the machine."""
+        if live.shell_gone:
+            return
+        live.shell_gone = True
         live.close_write_ends()
         for stream in live.streams:
             self._pump(live, stream)

@@ -27,6 +27,7 @@ CPU_PERIOD_US = 100_000
 CPU_QUOTA_US_MIN = 1_000
 KILL_ROUNDS_MAX = 50
 REMOVE_S_MAX = 0.5
+TIDY_AFTER_S = 60.0
 
 _LIMITING = ("memory", "cpu", "pids")
 
@@ -161,6 +162,7 @@ class Cgroups:
                 continue
             hierarchy = Hierarchy(base, version, controllers)
             _clear(base)
+            _tidy(base)
             self._enter_shared(hierarchy, tasks_pids_max)
             if version == 2:
                 hierarchy.controllers = _delegate(base, controllers)
@@ -208,7 +210,8 @@ class Cgroups:
     def _make_in(
         self, hierarchy: Hierarchy, folder: Path, wanted: set[str], limits: Limits, group: Group
     ) -> None:
-        folder.mkdir(exist_ok=True)
+        # With its parent, which another node may have taken for one that nobody uses any more.
+        folder.mkdir(parents=True, exist_ok=True)
         if hierarchy.version == 2:
             group.folders["v2"] = folder
         elif "freezer" in hierarchy.controllers:
@@ -298,6 +301,16 @@ def _clear(base: Path) -> None:
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.005)
+
+
+def _tidy(own: Path) -> None:
+    """Remove what nodes of other folders left, if it is old and empty: they may never come back."""
+    for base in own.parent.glob("LEORONIC-*"):
+        with contextlib.suppress(OSError):
+            if base != own and time.time() - base.stat().st_mtime > TIDY_AFTER_S:
+                for folder in [p for p in base.iterdir() if p.is_dir()]:
+                    folder.rmdir()
+                base.rmdir()
 
 
 def _pids(folder: Path) -> set[int]:

@@ -31,6 +31,7 @@ class Live:
         "private_dir",
         "run",
         "shell",
+        "shell_gone",
         "started",
         "started_at",
         "stderr",
@@ -56,6 +57,7 @@ class Live:
         """In seconds since the epoch."""
         self.shell: WarmShell | None = None
         """The warm shell that runs it; None if it has a shell of its own."""
+        self.shell_gone = False
         self.write_ends: list[int] = []
         """Open for the warm shell to open them in its turn."""
         self.group: Group | None = None

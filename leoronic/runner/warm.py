@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 # subshell into its own process group. `read -N` takes a whole request in one read: it counts
 # characters, which are bytes, as requests are ASCII. `: bash` leaves what `$_` is in a new shell.
 # `wait` returns also when the subshell is stopped (as 128 + SIGSTOP to SIGTTOU): then the runner
-# watches it, and says when it is worth waiting again (`wait -f` would spin). On its stderr `wait` says in words how the
-# subshell ended, which tells an exit code above 128 ("Exit 143") from a death by signal.
+# watches it, and says when it is worth waiting again (`wait -f` would spin). On its stderr `wait`
+# says in words how the subshell ended, which tells an exit code above 128 ("Exit 143") from a death
+# by signal.
 _SCRIPT = (
     "set -m; while IFS= read -rN 8 -u {control} L && IFS= read -rN $L -u {control} R; do"
     ' (eval "$R"; : bash; eval "$BASH_EXECUTION_STRING") & P=$!; echo $P >&{pids};'
@@ -308,7 +309,7 @@ class WarmShells:
             shell.close()
 
     def _can(self) -> bool:
-        """Whether this bash is one that was tried: older ones word and number things differently."""
+        """Whether this bash is one that was tried: older ones may tell of jobs differently."""
         if not self._checked:
             self._checked = True
             done = subprocess.run(

@@ -1,0 +1,198 @@
+"""Hosts of the core's machines: a mailbox, timers, and the effects performed.
+
+They do what `runtime/machine.py` and `actors/runner.py` do, in virtual time: one message at a time,
+in the order of arrival; each actor takes its turn after a delay of its own, so that the seeds see
+every interleaving.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+from leoronic.core.effects import (
+    Attached,
+    CancelTimer,
+    Detached,
+    Effect,
+    Fail,
+    Fired,
+    Log,
+    Machine,
+    Reply,
+    Send,
+    SetTimer,
+)
+from leoronic.core.executor import RunnerDown
+from leoronic.core.scheduler import CheckFiles, FilesPresent
+from leoronic.errors import LeoronicError
+from leoronic.sim.clock import Clock, Handle
+from leoronic.sim.story import Story, Violation
+
+# As in `runtime/machine.py`: a timer that is due this much too early counts.
+EARLY_S_MAX = 0.001
+# A small world never fills a mailbox; one that grows to this is being flooded.
+MAILBOX_MAX = 2000
+
+
+class Node(Protocol):
+    """What an actor's host needs of the node around it."""
+
+    clock: Clock
+    chance: Random
+    story: Story
+    turn_s: float
+
+    def send(self, to: str, message: object) -> None:
+        """Cast `message` to the actor `to`; lost if it does not run."""
+
+    def answer(self, request: object, result: object, error: LeoronicError | None) -> None:
+        """A call was answered."""
+
+    def when_awake(self, action: Callable[[], None]) -> None:
+        """Do `action` now, or when the pause of this process is over."""
+
+    def watch(self, who: str, message: object, effects: list[Effect]) -> None:
+        """A machine handled a message: let the invariants see."""
+
+
+class Mailbox:
+    """One actor: handles one message at a time, a little later. Subclasses say how."""
+
+    def __init__(self, node: Node, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.node = node
+        self._items: deque[object] = deque()
+        self._turn_set = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def deliver(self, message: object) -> None:
+        """Put `message` into the mailbox."""
+        self._items.append(message)
+        if len(self._items) > MAILBOX_MAX:
+            raise Violation("mailboxes are bounded", f"{self.name} has {len(self._items)} messages")
+        self._set_turn()
+
+    def _set_turn(self) -> None:
+        if not self._turn_set:
+            self._turn_set = True
+            node = self.node
+            node.clock.after(node.chance.random() * node.turn_s, self._turn)
+
+    def _turn(self) -> None:
+        self.node.when_awake(self._take)
+
+    def _take(self) -> None:
+        self._turn_set = False
+        if self.alive and self._items:
+            self._handle_next()
+            if self._items:
+                self._set_turn()
+
+    def _handle_next(self) -> None:
+        message = self._items.popleft()
+        self.node.story.tell(self.node.clock.now, self.name, message)
+        self.take(message)
+
+    def take(self, message: object) -> None:
+        """Handle one message."""
+        raise NotImplementedError
+
+    def stop(self, in_order: bool) -> None:
+        """End this life: `in_order` handles what is in the mailbox first."""
+        while in_order and self._items:
+            self._handle_next()
+        self.alive = False
+        self._items.clear()
+
+
+class MachineHost(Mailbox):
+    """An actor around a pure machine."""
+
+    def __init__(self, node: Node, name: str, machine: Machine) -> None:
+        super().__init__(node, name)
+        self.machine = machine
+        self._timers: dict[str, Handle] = {}
+
+    def take(self, message: object) -> None:
+        """Let the machine handle it, and do what it says."""
+        effects = self.machine.handle(message, self.node.clock.wall())
+        self.node.watch(self.name, message, effects)
+        for effect in effects:
+            self._perform(effect)
+
+    def stop(self, in_order: bool) -> None:
+        """Its timers end with it."""
+        super().stop(in_order)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _perform(self, effect: Effect) -> None:
+        node = self.node
+        match effect:
+            case Send(to, message):
+                node.send(to, message)
+            case Reply(request, result):
+                node.answer(request, result, None)
+            case Fail(request, error):
+                node.answer(request, None, error)
+            case SetTimer(name, at):
+                self._set_timer(name, at)
+            case CancelTimer(name):
+                self._cancel_timer(name)
+            case Log(event, _level, fields):
+                node.story.tell(node.clock.now, self.name, f"log {event} {fields}")
+
+    def _set_timer(self, name: str, at: float) -> None:
+        self._cancel_timer(name)
+        clock = self.node.clock
+        delay_s = max(0.0, at - clock.wall())
+        self._timers[name] = clock.after(delay_s, lambda: self._due(name, at))
+
+    def _cancel_timer(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _due(self, name: str, at: float) -> None:
+        del self._timers[name]
+        if self.node.clock.wall() < at - EARLY_S_MAX:
+            self._set_timer(name, at)  # The clock was set back meanwhile.
+        else:
+            self.deliver(Fired(name))
+
+
+class ExecutorHost(MachineHost):
+    """The executor: also looks for files, and asks the runner for its inventory when attached."""
+
+    def __init__(
+        self,
+        node: Node,
+        machine: Machine,
+        node_id: str,
+        ask: Callable[[], None],
+        files: set[str],
+    ) -> None:
+        super().__init__(node, "runner", machine)
+        self._node_id = node_id
+        self._ask = ask
+        self._files = files
+
+    def take(self, message: object) -> None:
+        """Notices about the runner process and questions about files; the rest is the machine's."""
+        match message:
+            case Attached():
+                self._ask()
+            case Detached():
+                super().take(RunnerDown())
+            case CheckFiles(paths):
+                present = frozenset(path for path in paths if path in self._files)
+                self.node.send("scheduler", FilesPresent(self._node_id, present))
+            case _:
+                super().take(message)

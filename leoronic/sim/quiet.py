@@ -1,0 +1,179 @@
+"""What must hold whenever nothing is under way, and at the end."""
+
+from __future__ import annotations
+
+from leoronic.core.effects import Asked, Reply, Send
+from leoronic.core.entries import Numbered, decode
+from leoronic.core.executor import ExecutorMachine
+from leoronic.core.queue import QueueMachine, Start
+from leoronic.core.queue_messages import (
+    CommandsMatched,
+    Count,
+    Describe,
+    LiveTask,
+    LoadLive,
+    Lookup,
+    MatchCommands,
+)
+from leoronic.core.records import FINAL_STATES, Record
+from leoronic.core.scheduler import SchedulerMachine
+from leoronic.core.tasks import Tasks
+from leoronic.journal.schema import STATE_NAMES
+from leoronic.sim.disk import JournalHost, load_live, look_up
+from leoronic.sim.hosts import MachineHost
+from leoronic.sim.invariants import Invariants
+from leoronic.sim.node import SimNode
+from leoronic.sim.story import Violation
+
+
+def is_quiet(node: SimNode) -> bool:
+    """Whether what the queue believes and what is on disk must be the same now."""
+    journal, queue = node.actors.get("journal"), node.actors.get("queue")
+    if node.busy or not isinstance(journal, JournalHost) or not isinstance(queue, MachineHost):
+        return False
+    machine = queue.machine
+    assert isinstance(machine, QueueMachine)
+    return journal.idle and not len(queue) and machine._loaded
+
+
+def check_quiet(node: SimNode, now: float) -> None:
+    """All that can be checked at a quiet moment; `is_quiet` holds."""
+    journal, queue = node.actors["journal"], node.actors["queue"]
+    assert isinstance(journal, JournalHost)
+    assert isinstance(queue, MachineHost)
+    assert isinstance(queue.machine, QueueMachine)
+    memory_equals_the_journal(queue.machine, fresh_queue(journal, now), now)
+
+
+def fresh_queue(journal: JournalHost, now: float) -> QueueMachine:
+    """A queue that starts now, with every answer at once."""
+    machine = QueueMachine()
+    messages: list[object] = [Start()]
+    while messages:
+        for effect in machine.handle(messages.pop(0), now):
+            if not isinstance(effect, Send):
+                continue
+            match effect.message:
+                case LoadLive():
+                    messages += load_live(journal.journal, journal.reads)
+                case Lookup(_, token, refs):
+                    messages.append(look_up(journal.reads, token, refs))
+                case MatchCommands(_, regex):
+                    messages.append(CommandsMatched(regex, []))
+                case _:
+                    pass
+    return machine
+
+
+def memory_equals_the_journal(kept: QueueMachine, fresh: QueueMachine, now: float) -> None:
+    """A queue that has heard everything equals one that has just read it."""
+    ours, theirs = _digest(kept, now), _digest(fresh, now)
+    for task in ours.keys() | theirs.keys():
+        if ours.get(task) != theirs.get(task):
+            raise Violation(
+                "the queue's memory equals the journal",
+                f"{task}: remembered {ours.get(task)}, on disk {theirs.get(task)}",
+                task,
+            )
+
+
+def _digest(machine: QueueMachine, now: float) -> dict[str, object]:
+    described = _ask(machine, Describe(list(machine.tasks.live)), now)
+    counts = _ask(machine, Count(), now)
+    assert isinstance(described, dict)
+    digest: dict[str, object] = {"": counts}
+    for task, live in described.items():
+        assert isinstance(live, LiveTask)
+        record = machine.tasks.live[task]
+        elements = None if live.elements is None else sorted(live.elements.items())
+        running_on = live.node if live.state == "running" and elements is None else ""
+        digest[task] = (live.order, live.state, running_on, elements, *_story_of(record))
+    return digest
+
+
+def _story_of(record: Record) -> tuple[object, ...]:
+    held = record.why_held()
+    return (record.attempt, record.failures, record.losses, record.revision, held)
+
+
+def _ask(machine: QueueMachine, question: object, now: float) -> object:
+    [answer] = [e for e in machine.handle(Asked(0, question), now) if isinstance(e, Reply)]
+    return answer.result
+
+
+def check_end(node: SimNode, invariants: Invariants) -> None:
+    """All tasks are final: nothing may be left anywhere, and all that is kept must agree."""
+    journal = node.actors["journal"]
+    assert isinstance(journal, JournalHost)
+    the_entries_alone_give_the_same(journal, invariants)
+    nothing_leaks(node, invariants)
+
+
+def the_entries_alone_give_the_same(journal: JournalHost, invariants: Invariants) -> None:
+    """Replaying the journal through the queue's records gives what the tables say."""
+    tasks = Tasks()
+    rows = journal.journal.connection.execute("SELECT number, body FROM entries ORDER BY number")
+    for number, body in rows.fetchall():
+        tasks.apply(Numbered(journal.journal.node, number, decode(body)))
+    if tasks.live:
+        task = next(iter(tasks.live))
+        raise Violation("the entries alone give the same", f"{task} still lives", task)
+    expected = dict.fromkeys(FINAL_STATES, 0) | journal.reads.ended()
+    if tasks.ended != expected:
+        raise Violation(
+            "the entries alone give the same", f"replayed {tasks.ended}, tables {expected}"
+        )
+    for task, facts in invariants.facts.tasks.items():
+        [state] = journal.journal.connection.execute(
+            "SELECT state FROM tasks WHERE id = ?", (task,)
+        ).fetchone()
+        if STATE_NAMES.get(state) != facts.final:
+            raise Violation("the entries alone give the same", f"{task}: {state}", task)
+
+
+def nothing_leaks(node: SimNode, invariants: Invariants) -> None:
+    """Every table in memory is empty once every task is final."""
+    machines = {
+        name: host.machine for name, host in node.actors.items() if isinstance(host, MachineHost)
+    }
+    queue, scheduler, executor = machines["queue"], machines["scheduler"], machines["runner"]
+    assert isinstance(queue, QueueMachine)
+    assert isinstance(scheduler, SchedulerMachine)
+    assert isinstance(executor, ExecutorMachine)
+    assert node.runner is not None
+    tasks = queue.tasks
+    sizes: dict[str, int] = {
+        "queue.live": len(tasks.live),
+        "queue.ready": len(tasks.ready),
+        "queue.classes": len(tasks.classes),
+        "queue.strangers": len(tasks.strangers),
+        "queue.plans": len(queue._plans),
+        "queue.own_ids": len(queue._own_ids),
+        "queue.changing": len(queue._changing),
+        "queue.parked": len(queue._parked),
+        "graph.waits": len(tasks.graph._waits),
+        "graph.broken": len(tasks.graph._broken),
+        "graph.children": len(tasks.graph._children),
+        "graph.blocked": len(tasks.graph._blocked),
+        "gates.regexes": len(tasks.gates._regexes),
+        "gates.first_classes": len(tasks.gates._first_classes),
+        "scheduler.classes": len(scheduler._classes),
+        "scheduler.held": sum(len(n.ledger.held) for n in scheduler._nodes.values()),
+        "scheduler.beside": sum(len(n.beside) for n in scheduler._nodes.values()),
+        "executor.attempts": len(executor._attempts),
+        "executor.held": len(executor._ledger.held),
+        "executor.appends": len(executor._appends),
+        "executor.failed": len(executor._failed),
+        "executor.unsent": len(executor._unsent),
+        "executor.tag_requests": len(executor._tag_requests),
+        "runner.attempts": len(node.runner.machine),
+        "processes": invariants.running,
+        "calls": node.calls,
+    }
+    left = {name: size for name, size in sizes.items() if size}
+    if left:
+        raise Violation("nothing leaks", f"after all tasks are final: {left}", _example(executor))
+
+
+def _example(executor: ExecutorMachine) -> str:
+    return next((task for task, _ in executor._attempts), "")

@@ -1,0 +1,157 @@
+"""The specs that a seed's client submits."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+from leoronic.core.resources import Capacity
+from leoronic.core.spec import After, TaskSpec
+from leoronic.sim.plan import Plan
+
+# A command that other tasks wait for, by regex, carries one of these words.
+WORDS = ("apple", "berry", "cherry")
+TAGS = ("red", "blue")
+FILE = "data/input"
+
+
+class Mix:
+    """How often a seed's tasks are of each kind: chances from 0 to 1."""
+
+    def __init__(self, chance: Random) -> None:
+        def pick(most: float) -> float:
+            return chance.random() * most if chance.random() < 0.6 else 0.0
+
+        self.own_id = pick(0.8)
+        self.array = pick(0.5)
+        self.after = pick(0.8)
+        self.gated = pick(0.4)
+        self.first = pick(0.3)
+        self.tagged = pick(0.4)
+        self.filed = pick(0.2)
+        self.failing = pick(0.7)
+        self.retried = pick(0.8)
+        self.hold = pick(0.6)
+        self.limited = pick(0.4)
+        self.forever = pick(0.15)
+        self.exclusive = pick(0.3)
+        self.resources = pick(0.5)
+        self.impossible = pick(0.1)
+        self.pinned = pick(0.1)
+        self.messy = pick(0.5)
+        self.work_s = math.exp(chance.uniform(math.log(0.01), math.log(120.0)))
+
+
+class Maker:
+    """Makes specs; `made[serial]` is each of them by the serial number in its command."""
+
+    def __init__(self, chance: Random, mix: Mix, capacity: Capacity, node: str) -> None:
+        self.made: dict[int, TaskSpec] = {}
+        self.impossible: set[int] = set()
+        self._chance = chance
+        self._mix = mix
+        self._capacity = capacity
+        self._node = node
+        self._priorities = chance.choice([(0,), (0, 0, 5), (-3, 0, 9)])
+        # Few different needs, or many: as many classes as that.
+        self._cpus = chance.choice([(1.0,), (0.5, 1.0), (0.25, 1.0, 1.5, capacity.cpus_milli / 1e3)])
+
+    def _happens(self, share: float) -> bool:
+        return share > 0 and self._chance.random() < share
+
+    def spec(self, parents: list[str]) -> TaskSpec:
+        """One more task, that may run after some of `parents` (ids or names)."""
+        mix, chance = self._mix, self._chance
+        serial = len(self.made) + 1
+        gated = self._happens(mix.gated)
+        first = self._happens(mix.first)
+        conditions = self._conditions(gated, first)
+        # Whoever waits for the whole queue waits for nobody else, and nobody for a circle.
+        after = () if gated or first else self._after(parents)
+        retries = chance.randint(1, 3) if self._happens(mix.retried) else 0
+        limit = None
+        if self._happens(mix.limited):
+            limit = round(mix.work_s * chance.uniform(0.5, 3.0), 3)
+        count = chance.randint(1, 12) if self._happens(mix.array) else None
+        spec = TaskSpec(
+            self._plan(serial, retries, "gated" if gated else chance.choice(WORDS)).command,
+            cpus=chance.choice(self._cpus),
+            memory=chance.choice((0, 0, 100, 400)),
+            resources={"gpu": 1} if self._happens(mix.resources) else {},
+            concurrent=not self._happens(mix.exclusive),
+            conditions=conditions,
+            after=after,
+            name=f"name{serial}" if chance.random() < 0.5 else "",
+            id=f"own{serial}x" if self._happens(mix.own_id) else "",
+            priority=chance.choice(self._priorities),
+            time_limit=limit,
+            retries=retries,
+            retry_delay=chance.choice((0.0, 1.0, 20.0)),
+            on_loss="hold" if self._happens(mix.hold) else "retry",
+            count=count,
+        )
+        spec = self._special(serial, spec)
+        self.made[serial] = spec
+        return spec
+
+    def _special(self, serial: int, spec: TaskSpec) -> TaskSpec:
+        """Tasks that never fit, and tasks meant for one node."""
+        if self._happens(self._mix.impossible):
+            self.impossible.add(serial)
+            return _replace(spec, memory=self._capacity.memory + 1)
+        if self._happens(self._mix.pinned):
+            return _replace(spec, cpus=0.0, node=self._node)
+        return spec
+
+    def _plan(self, serial: int, retries: int, word: str) -> Plan:
+        mix, chance = self._mix, self._chance
+        codes: tuple[int, ...] = (0,)
+        if self._happens(mix.failing):
+            codes = tuple(chance.choice((0, 1, 3)) for _ in range(retries + 1))
+        flags: list[str] = []
+        if self._happens(mix.forever):
+            flags.append("forever")
+        if self._happens(mix.messy):
+            flags.append(chance.choice(("stubborn", "messy", "unstartable")))
+        work_s = round(mix.work_s * chance.uniform(0.1, 2.0), 3)
+        return Plan(serial, work_s, codes, tuple(flags), word)
+
+    def _conditions(self, gated: bool, first: bool) -> tuple[str, ...]:
+        mix, chance = self._mix, self._chance
+        conditions: list[str] = []
+        if gated:
+            conditions.append(f"queue:all_with_cmd_done {chance.choice(WORDS)}")
+        if first:
+            conditions.append("queue:is_first")
+        if self._happens(mix.tagged):
+            kind = chance.choice(("tag", "not_tag"))
+            conditions.append(f"worker:{kind} {chance.choice(TAGS)}")
+        if self._happens(mix.filed):
+            conditions.append(f"worker:has_file {FILE}")
+        return tuple(conditions)
+
+    def _after(self, parents: list[str]) -> tuple[After, ...]:
+        if not parents or not self._happens(self._mix.after):
+            return ()
+        chosen = {self._chance.choice(parents) for _ in range(self._chance.randint(1, 3))}
+        whens = ("succeeded", "succeeded", "failed", "ended")
+        return tuple(After(parent, self._chance.choice(whens)) for parent in sorted(chosen))
+
+
+def may_be_parent(spec: TaskSpec) -> bool:
+    """Not those that wait for the whole queue: with a child before them they would wait for ever.
+
+    A redo keeps its conditions and comes after the children that wait for it.
+    """
+    return not any(condition.startswith("queue:") for condition in spec.conditions)
+
+
+def _replace(spec: TaskSpec, *, memory: int = -1, cpus: float = -1.0, node: str = "") -> TaskSpec:
+    fields = {name: getattr(spec, name) for name in spec.__struct_fields__}
+    if memory >= 0:
+        fields["memory"] = memory
+    if cpus >= 0:
+        fields["cpus"] = cpus
+    if node:
+        fields["node"] = node
+    return TaskSpec(**fields)
