@@ -301,7 +301,7 @@ def main() -> int:
         with node(root) as client:
             took = time.monotonic() - started
             for line in (root / "node.out").read_text().splitlines():
-                print(f"  {line}")
+                print(line)
             print(f"  ready after {text.duration(took)}")
             names, array = add_work(root)
             accepted(root)

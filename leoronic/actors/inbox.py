@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from leoronic.actors.inbox_files import InboxFiles
-from leoronic.actors.inotify import FolderWatch
+from leoronic.actors.folder_watch import FolderWatch
 from leoronic.core import inbox as machine
 from leoronic.core.effects import Fired, Log, SetTimer
 from leoronic.core.queue_messages import Accepted, SubmitSpecs

@@ -135,7 +135,10 @@ def explained(error: BadRequest) -> str:
     """A refusal with its problems, one a line where there are several."""
     if len(error.problems) == 1:
         return error.problems[0]
-    return "\n  ".join([error.message, *error.problems])
+    if not error.problems:
+        return error.message
+    # The node's message goes on with the first problem, which the list has anyway.
+    return "\n  ".join([error.message.partition(":")[0] + ":", *error.problems])
 
 
 def _usage(error: click.ClickException) -> str:

@@ -166,7 +166,9 @@ def result(answer: bytes, lines: list[int] | None = None) -> dict[str, list[str]
         problems = _placed(problems, lines)
     if len(problems) == 1:
         raise StoppedError(code, problems[0])
-    raise StoppedError(code, "\n  ".join([error["message"], *problems]))
+    if problems:
+        problems.insert(0, error["message"].partition(":")[0] + ":")
+    raise StoppedError(code, "\n  ".join(problems) or error["message"])
 
 
 def _placed(problems: list[str], lines: list[int]) -> list[str]:

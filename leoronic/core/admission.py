@@ -106,7 +106,7 @@ class Plan:
                 linked.append(spec)
                 continue
             place = f"tasks[{index}].after" if len(specs) > 1 else "after"
-            after: dict[tuple[str, str], After] = {}
+            after: dict[str, After] = {}
             for one in spec.after:
                 targets = inside.get(one.id) or [known.id for known in _found(one.id, answer)]
                 if not targets:
@@ -114,8 +114,11 @@ class Plan:
                 elif len(targets) > 1 and one.id not in inside:
                     problems.append(f"{place}: {one.id!r} fits {len(targets)} tasks; say more")
                 for target in targets:
-                    after[target, one.when] = After(target, one.when)
-            edges[task] = [a.id for a in after.values()]
+                    when = _both(after[target].when, one.when) if target in after else one.when
+                    if not when:
+                        problems.append(f"{place}: {one.id!r} cannot both succeed and fail")
+                    after[target] = After(target, when)
+            edges[task] = list(after)
             linked.append(msgspec.structs.replace(spec, after=tuple(after.values())))
         cycle = find_cycle(edges)
         if cycle is not None:
@@ -134,6 +137,13 @@ class Plan:
                 f"the id {spec.id} belongs to another task; give this one an id of its own"
             )
         return True
+
+
+def _both(when: str, other: str) -> str:
+    """What is to be waited for if both are asked of one task; '' if that can never be."""
+    if when == other or other == "ended":
+        return when
+    return other if when == "ended" else ""
 
 
 def _found(ref: str, answer: LookedUp) -> list[Known]:

@@ -148,6 +148,7 @@ class ExecutorMachine:
         self._open: bool = False  # the journal has told what was running
         self._early: Inventory | None = None
         self._connected = False  # the runner has told what is running
+        self._offered = False
         self._attempts: dict[AttemptKey, _Attempt] = {}
         self._unsent: list[Run] = []
         self._token = 0
@@ -268,8 +269,10 @@ class ExecutorMachine:
                 frozenset(self._tags | self._fixed_tags),
                 self._draining,
                 held,
+                fresh=not self._offered,
             ),
         )
+        self._offered = True
 
     def _on_capacity(self, capacity: Capacity) -> None:
         """The machine changed (a disk filled up): what runs stays, the rest is as it is now."""

@@ -37,7 +37,10 @@ class Held(msgspec.Struct, frozen=True):
 
 
 class Offer(msgspec.Struct, frozen=True):
-    """From an executor, when it starts and when its standing changes: all of it, by level."""
+    """From an executor, when it starts and when its standing changes: all of it, by level.
+
+    `fresh`: the first since it started; what was assigned to it and is not held never arrived.
+    """
 
     node: str
     name: str
@@ -45,6 +48,7 @@ class Offer(msgspec.Struct, frozen=True):
     tags: frozenset[str]
     draining: bool
     held: list[Held]
+    fresh: bool = False
 
 
 class Freed(msgspec.Struct, frozen=True):
@@ -179,6 +183,10 @@ class SchedulerMachine:
                     node.beside.clear()
 
     def _on_offer(self, message: Offer) -> None:
+        if message.fresh and message.node in self._nodes:
+            # Assignments may have ended with its former life: have the queue offer all again.
+            self._classes.clear()
+            self._effects.append(Send("queue", SchedulerStarted()))
         node = self._nodes[message.node] = _Node(message)
         for held in message.held:
             node.ledger.restore((held.task, held.attempt), held.need)

@@ -55,6 +55,8 @@ STRAGGLER_S = 0.03
 KILL_PASSES_MAX = 20
 LEFTOVERS_S_MAX = 5.0
 EMIT_RETRY_S = 0.05
+# Outcomes in one message: with all their output inline they are about 1.5 MiB.
+EXITS_MAX = 256
 
 
 class RunnerActor(Actor):
@@ -235,14 +237,13 @@ class RunnerActor(Actor):
         self._exits.append(exited)
 
     def _flush_exits(self) -> None:
-        if not self._exits:
-            return
-        exits, self._exits = self._exits, []
-        try:
-            self.context.emit(ExitedMany(exits))
-        except MailboxFull:
-            self._exits = exits + self._exits
-            self._loop.call_later(EMIT_RETRY_S, self._guarded(self._flush_exits))
+        while self._exits:
+            try:
+                self.context.emit(ExitedMany(self._exits[:EXITS_MAX]))
+            except MailboxFull:
+                self._loop.call_later(EMIT_RETRY_S, self._guarded(self._flush_exits))
+                return
+            del self._exits[:EXITS_MAX]
 
     # --- starting ---
 

@@ -8,6 +8,7 @@ could see the difference (`$$`, sourced files, ...) get a fresh shell.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -229,8 +230,10 @@ class WarmShell:
         return words.decode(errors="replace")
 
     def go_on(self) -> None:
-        """The task that was stopped has ended, or runs again."""
-        os.write(self._control, b"x")
+        """The task that was stopped has ended."""
+        # That the shell itself is gone is told by its report.
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._control, b"x")
 
     def close(self) -> None:
         """Tell it to end: nothing more comes. Its death is seen on `report_fd`."""

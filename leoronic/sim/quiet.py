@@ -16,7 +16,7 @@ from leoronic.core.queue_messages import (
     MatchCommands,
 )
 from leoronic.core.records import FINAL_STATES, Record
-from leoronic.core.scheduler import SchedulerMachine
+from leoronic.core.scheduler import Explain, SchedulerMachine
 from leoronic.core.tasks import Tasks
 from leoronic.journal.schema import STATE_NAMES
 from leoronic.sim.disk import JournalHost, load_live, look_up
@@ -99,6 +99,29 @@ def _story_of(record: Record) -> tuple[object, ...]:
 def _ask(machine: QueueMachine, question: object, now: float) -> object:
     [answer] = [e for e in machine.handle(Asked(0, question), now) if isinstance(e, Reply)]
     return answer.result
+
+
+def explain(node: SimNode, tasks: list[str], now: float) -> str:
+    """Why these do not run, as queue, scheduler and executor see it."""
+    machines = {n: h.machine for n, h in node.actors.items() if isinstance(h, MachineHost)}
+    queue, scheduler = machines.get("queue"), machines.get("scheduler")
+    if not isinstance(queue, QueueMachine) or not isinstance(scheduler, SchedulerMachine):
+        return "there is no queue or scheduler"
+    lines: list[str] = []
+    described = _ask(queue, Describe(tasks), now)
+    assert isinstance(described, dict)
+    for task in tasks:
+        live = described.get(task)
+        if live is None:
+            lines.append(f"{task}: unknown to the queue")
+            continue
+        status = queue.tasks.live[task].status.name
+        why = _ask(scheduler, Explain(live.class_number), now)
+        lines.append(f"{task}: {status} {live.state} {live.reasons} {live.elements} {why}")
+    executor = machines.get("runner")
+    if isinstance(executor, ExecutorMachine):
+        lines.append(f"executor: {executor._description()}, failed {executor._failed}")
+    return "; ".join(lines)
 
 
 def check_end(node: SimNode, invariants: Invariants) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections import deque
 
 STORY_EVENTS_MAX = 20_000
 TOLD_EVENTS = 40
 LINE_LENGTH_MAX = 260
+
+_DIGITS = re.compile(r"\d+")
 
 
 class Violation(AssertionError):  # noqa: N818 - it is what it is called
@@ -41,12 +44,19 @@ class Story:
         """The last events that concern `task` (or all, for ''), and the faults between them."""
         lines: list[str] = []
         base = task.partition(".")[0]
+        seen: set[tuple[str, str]] = set()
         for now, who, what in reversed(self._events):
             text = what if isinstance(what, str) else repr(what)
-            if who == "fault" or not base or base in text:
-                lines.append(f"{now:12.6f}  {who:<12} {_around(text, base)}")
-                if len(lines) == TOLD_EVENTS:
-                    break
+            if who != "fault" and base not in text:
+                continue
+            # What is asked over and over, or told at every restart, is told once: the last time.
+            alike = (who, _DIGITS.sub("", text))
+            if who != "process" and alike in seen:
+                continue
+            seen.add(alike)
+            lines.append(f"{now:12.6f}  {who:<12} {_around(text, base)}")
+            if len(lines) == TOLD_EVENTS:
+                break
         return lines[::-1]
 
 

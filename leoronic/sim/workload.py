@@ -74,7 +74,7 @@ class Maker:
             limit = round(mix.work_s * chance.uniform(0.5, 3.0), 3)
         count = chance.randint(1, 12) if self._happens(mix.array) else None
         spec = TaskSpec(
-            self._plan(serial, retries, "gated" if gated else chance.choice(WORDS)).command,
+            self._plan(serial, retries, "gated" if gated or first else chance.choice(WORDS)).command,
             cpus=chance.choice(self._cpus),
             memory=chance.choice((0, 0, 100, 400)),
             resources={"gpu": 1} if self._happens(mix.resources) else {},

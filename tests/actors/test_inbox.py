@@ -13,7 +13,7 @@ import pytest
 from leoronic.actors import inbox as inbox_actor
 from leoronic.actors.inbox import Inbox
 from leoronic.actors.inbox_files import _has_writer
-from leoronic.actors.inotify import FolderWatch
+from leoronic.actors.folder_watch import FolderWatch
 from leoronic.core import inbox as machine
 from leoronic.core.queue_messages import Accepted, SubmitSpecs
 from leoronic.core.spec import TaskSpec

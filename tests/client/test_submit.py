@@ -189,7 +189,7 @@ def test_problems_are_told_one_a_line(run: Run, start: Start, tmp_path: Path) ->
     file.write_text("[]")
     ran = run("submit", "-f", str(file))
     assert ran.code == 1
-    assert ran.err == "leoronic: 2 mistakes: ...\n  tasks[0].a: b\n  tasks[3].c: d\n"
+    assert ran.err == "leoronic: 2 mistakes:\n  tasks[0].a: b\n  tasks[3].c: d\n"
 
 
 # waiting

@@ -34,7 +34,7 @@ from leoronic.core.attempts import (
     size_text,
 )
 from leoronic.core.outcome import Outcome, StreamRef
-from leoronic.core.run import Exited, Forget, Kill, Run, Runs, Spawned
+from leoronic.core.run import Exited, Forget, Kill, Run, Runs, Spawned, StartNow
 
 KEY = ("t", 1)
 RUN = Run("t", 1, "echo hi")
@@ -307,6 +307,70 @@ def test_cancel_while_draining() -> None:
     machine.handle(TreeCounted(KEY, 0), 102.0)
     outcome = outcome_of(machine.handle(Stored(KEY), 102.0))
     assert (0, "") == (outcome.exit_code, outcome.reason)
+
+
+def chain(*names: str) -> list[Run]:
+    """Each behind the one before it."""
+    keys = [None, *((name, 1) for name in names)]
+    return [Run(name, 1, "x", behind=keys[i]) for i, name in enumerate(names)]
+
+
+def end(machine: Attempts, name: str) -> list[Effect]:
+    """Let a running attempt end; what follows."""
+    machine.handle(ShellStarted((name, 1), 7, 1.0), 0.0)
+    ended = ShellExited((name, 1), 2.0, exit_code=0, output_closed=True, tree_empty=True)
+    machine.handle(ended, 0.0)
+    return machine.handle(Stored((name, 1)), 0.0)
+
+
+def test_lane() -> None:
+    """An attempt behind another starts when that one has ended, without being asked."""
+    machine = attempts()
+    first, second, third = chain("a", "b", "c")
+    assert [Spawn(first)] == machine.handle(Runs([first, second, third]), 0.0)
+    assert Phase.QUEUED == machine.phase(("b", 1))
+    assert Spawn(second) == end(machine, "a")[-1]
+    assert Spawn(third) == end(machine, "b")[-1]
+    assert 1 == len(end(machine, "c"))
+
+
+def test_lane_of_one_that_ended() -> None:
+    """Behind an attempt that has ended, or is not held, there is nothing to wait for."""
+    machine = attempts()
+    first, second = chain("a", "b")
+    machine.handle(first, 0.0)
+    end(machine, "a")
+    assert [Spawn(second)] == machine.handle(second, 0.0)
+    stranger = Run("d", 1, "x", behind=("nobody", 1))
+    assert [Spawn(stranger)] == machine.handle(stranger, 0.0)
+
+
+def test_lane_moves_on_when_a_start_fails() -> None:
+    """A shell that cannot be started does not hold up those behind it."""
+    machine = attempts()
+    first, second = chain("a", "b")
+    machine.handle(Runs([first, second]), 0.0)
+    assert Spawn(second) == machine.handle(StartFailed(("a", 1), "no", 1.0), 0.0)[-1]
+
+
+def test_start_now() -> None:
+    """One that stands behind another can be told to wait no longer; it starts once."""
+    machine = attempts()
+    machine.handle(Runs(chain("a", "b")), 0.0)
+    assert [Spawn(chain("a", "b")[1])] == machine.handle(StartNow("b", 1), 0.0)
+    assert [] == machine.handle(StartNow("b", 1), 0.0)
+    assert [] == machine.handle(StartNow("nobody", 1), 0.0)
+    assert 1 == len(end(machine, "a"))
+
+
+def test_kill_in_a_lane() -> None:
+    """One that is killed while it waits ends at once, and those behind it close the gap."""
+    machine = attempts()
+    machine.handle(Runs(chain("a", "b", "c")), 0.0)
+    assert "cancelled" == outcome_of(machine.handle(Kill("b", 1, "cancelled"), 0.0)).reason
+    assert Phase.QUEUED == machine.phase(("c", 1))
+    (spawned,) = [effect for effect in end(machine, "a") if isinstance(effect, Spawn)]
+    assert ("c", 1) == spawned.run.key
 
 
 def test_inventory() -> None:
