@@ -1,6 +1,6 @@
 """Conditions of a task: text to types. Evaluating them is the scheduler's part.
 
-    queue:is_first                     nothing that was submitted earlier is unfinished
+    queue:is_first                     no task submitted earlier still waits for its turn
     queue:all_with_cmd_done REGEX      every task whose command matches has ended
     worker:tag TAG                     the node carries the tag
     worker:not_tag TAG                 the node does not carry it
@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import NamedTuple
+from collections.abc import Iterator
+from re import _constants, _parser  # type: ignore[attr-defined]
+from typing import Any, NamedTuple
 
 REGEX_LENGTH_MAX = 1000
 PATH_LENGTH_MAX = 4096
 TAG_LENGTH_MAX = 64
 
+_REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
 _TAG = re.compile(r"[^\s;,\x00-\x1f\x7f]+")
 _UNESCAPED_SEMICOLON = re.compile(r"(?:[^\\;]|\\.|\\$)*", re.S)
 
 
 class QueueIsFirst(NamedTuple):
-    """Nothing that was submitted earlier is unfinished."""
+    """No task that was submitted earlier still waits for its turn."""
 
     @property
     def text(self) -> str:
@@ -140,6 +143,11 @@ def _checked_regex(regex: str) -> str:
         re.compile(regex)
     except (re.error, RecursionError, OverflowError) as error:
         raise ValueError(f"{regex[:100]!r} is not a regular expression: {error}") from error
+    if _may_explode(_parser.parse(regex)):
+        raise ValueError(
+            f"{regex[:100]!r} repeats a repetition, such as (a+)+: looking for it may take for "
+            "ever; write it with one repetition"
+        )
     return regex
 
 
@@ -149,3 +157,26 @@ def _checked_path(path: str) -> str:
     if "\0" in path:
         raise ValueError("a NUL byte cannot be in a path")
     return path
+
+
+def _may_explode(parsed: Any, inside: bool = False) -> bool:
+    """Whether an endless repetition stands inside another: time grows exponentially with text.
+
+    A node's queue would stand still as long, and a regex can't be interrupted.
+    """
+    for kind, argument in parsed:
+        repeats = kind in _REPEATS and argument[1] == _constants.MAXREPEAT
+        if repeats and inside:
+            return True
+        if any(_may_explode(part, inside or repeats) for part in _parts(argument)):
+            return True
+    return False
+
+
+def _parts(argument: Any) -> Iterator[Any]:
+    """The patterns inside an element of a parsed one, however deep they are packed."""
+    if isinstance(argument, _parser.SubPattern):
+        yield argument
+    elif isinstance(argument, tuple | list):
+        for part in argument:
+            yield from _parts(part)

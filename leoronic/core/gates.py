@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from collections.abc import Set as AbstractSet
 
 from leoronic.core.conditions import AllWithCmdDone, QueueIsFirst
@@ -33,7 +33,8 @@ class _RegexGate:
 class Gates:
     """Tells which classes of tasks may start as far as the queue itself is concerned."""
 
-    def __init__(self) -> None:
+    def __init__(self, infeasible: Container[int] = ()) -> None:
+        self._infeasible = infeasible  # classes that no node could ever run
         self._regexes: dict[str, _RegexGate] = {}
         self._first_classes: set[int] = set()
         self._waiting: list[tuple[int, str]] = []  # heap, kept only while somebody must be first
@@ -143,13 +144,15 @@ class Gates:
     def is_first(self, record: Record, live: dict[str, Record]) -> bool:
         """Whether no task submitted before `record` still waits for its turn."""
         heap = self._waiting
-        while heap:
-            order, task = heap[0]
-            other = live.get(task)
-            if order >= record.order or (other is not None and other.status in _WAITING):
-                break
+        while heap and heap[0][0] < record.order:
+            other = live.get(heap[0][1])
+            if other is not None and self._waits(other):
+                return False
             heapq.heappop(heap)
-        return not heap or heap[0][0] >= record.order
+        return True
+
+    def _waits(self, record: Record) -> bool:
+        return record.status in _WAITING and record.task_class.number not in self._infeasible
 
 
 def search(regex: str, spec: TaskSpec) -> bool:

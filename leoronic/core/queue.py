@@ -26,6 +26,7 @@ from leoronic.core.queue_messages import (
     Count,
     Declined,
     Describe,
+    Feasible,
     FindLive,
     LiveTask,
     Loaded,
@@ -76,6 +77,7 @@ class QueueMachine:
             SchedulerStarted: self._on_scheduler_started,
             Watching: self._on_watching,
             Declined: self._on_declined,
+            Feasible: self._on_feasible,
             Asked: self._on_asked,
             Fired: self._on_fired,
         }
@@ -202,6 +204,9 @@ class QueueMachine:
     def _on_declined(self, message: Declined) -> None:
         self.tasks.declined(message.tasks)
 
+    def _on_feasible(self, message: Feasible) -> None:
+        self.tasks.feasible(message.class_number, message.obstacles)
+
     def _on_watching(self, message: Watching) -> None:
         self.tasks.watched = message.on
 
@@ -302,13 +307,13 @@ class QueueMachine:
         return LiveTask(
             record.id,
             record.order,
-            record.state,
+            self.tasks.state_of(record),
             record.attempt,
             record.node,
             self._reasons(record),
             record.task_class.number,
             record.not_before,
-            _elements(record) if isinstance(record, ArrayRecord) else None,
+            self._elements(record) if isinstance(record, ArrayRecord) else None,
         )
 
     def _unmade_element(self, task: str) -> LiveTask | None:
@@ -333,6 +338,8 @@ class QueueMachine:
         if status is Status.DELAYED:
             left = max(record.not_before - self._now, 0)
             return [f"attempt {record.attempt} failed; it is tried again in {left:.0f} s"]
+        if self.tasks.state_of(record) == "blocked":
+            return list(tasks.infeasible[record.task_class.number])
         if status in (Status.READY, Status.OFFERED):
             reasons = tasks.gates.reasons(record.task_class)
             if tasks.gates.wants_first(record.task_class) and not tasks.gates.is_first(
@@ -348,7 +355,8 @@ class QueueMachine:
         found = [
             record.id
             for record in _newest_first(self.tasks.live)
-            if record.state == query.state and (query.before is None or record.order < query.before)
+            if self.tasks.state_of(record) == query.state
+            and (query.before is None or record.order < query.before)
         ][: query.limit]
         self._effects.append(Reply(asked.request, found))
 
@@ -356,24 +364,26 @@ class QueueMachine:
         counts = dict.fromkeys(("waiting", "blocked", "held", "running"), 0)
         for record in self.tasks.live.values():
             if isinstance(record, ArrayRecord):
-                for state, count in _elements(record).items():
+                for state, count in self._elements(record).items():
                     if state in counts:
                         counts[state] += count
             else:
-                counts[record.state] += 1
+                counts[self.tasks.state_of(record)] += 1
         self._effects.append(Reply(asked.request, {**counts, **self.tasks.ended}))
+
+    def _elements(self, array: ArrayRecord) -> dict[str, int]:
+        """An array's elements by state."""
+        counts = dict(array.ended)
+        for element in array.elements.values():
+            state = self.tasks.state_of(element)
+            counts[state] = counts.get(state, 0) + 1
+        if array.unmade:
+            state = self.tasks.state_of(array)
+            if state not in ("held", "blocked"):
+                state = "waiting"
+            counts[state] = counts.get(state, 0) + array.unmade
+        return {state: count for state, count in counts.items() if count}
 
 
 def _newest_first(live: dict[str, Record]) -> Iterable[Record]:
     return reversed(live.values())
-
-
-def _elements(array: ArrayRecord) -> dict[str, int]:
-    """An array's elements by state."""
-    counts = dict(array.ended)
-    for element in array.elements.values():
-        counts[element.state] = counts.get(element.state, 0) + 1
-    if array.unmade:
-        state = array.state if array.status in (Status.HELD, Status.BLOCKED) else "waiting"
-        counts[state] = counts.get(state, 0) + array.unmade
-    return {state: count for state, count in counts.items() if count}

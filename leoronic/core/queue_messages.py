@@ -129,6 +129,13 @@ class Withdrawn(msgspec.Struct, frozen=True):
     tasks: list[str] | None = None
 
 
+class Feasible(msgspec.Struct, frozen=True):
+    """From the scheduler: why no node could ever run this class as they are; empty: one could."""
+
+    class_number: int
+    obstacles: list[str]
+
+
 class SchedulerStarted(msgspec.Struct, frozen=True):
     """To the queue: the scheduler has an empty memory; offer again."""
 

@@ -15,7 +15,7 @@ import msgspec
 
 from leoronic.core.conditions import HasFile, HasTag, NotTag
 from leoronic.core.effects import Asked, Effect, Fired, Reply, Send, SetTimer
-from leoronic.core.queue_messages import Item, Offered, SchedulerStarted, Withdrawn
+from leoronic.core.queue_messages import Feasible, Item, Offered, SchedulerStarted, Withdrawn
 from leoronic.core.records import TaskClass
 from leoronic.core.resources import Capacity, Ledger, Need, shortfalls
 from leoronic.core.run import AttemptKey
@@ -95,11 +95,12 @@ class Explain(msgspec.Struct, frozen=True):
 class _Class:
     """The window of one class, oldest first."""
 
-    __slots__ = ("items", "overtaken_at", "task_class")
+    __slots__ = ("items", "obstacles", "overtaken_at", "task_class")
 
     def __init__(self, task_class: TaskClass) -> None:
         self.task_class = task_class
         self.items: deque[Item] = deque()
+        self.obstacles: list[str] = []  # why no node could ever run it, as the queue was told
         self.overtaken_at: float | None = None  # since when younger tasks pass it by
 
 
@@ -160,6 +161,7 @@ class SchedulerMachine:
             known.items = deque(merged)
         else:
             known.items.extend(message.items)
+        self._judge(known)
         self._ask_files()
 
     def _on_withdrawn(self, message: Withdrawn) -> None:
@@ -190,6 +192,8 @@ class SchedulerMachine:
         node = self._nodes[message.node] = _Node(message)
         for held in message.held:
             node.ledger.restore((held.task, held.attempt), held.need)
+        for known in self._classes.values():
+            self._judge(known)
         self._ask_files()
 
     def _on_freed(self, message: Freed) -> None:
@@ -228,6 +232,26 @@ class SchedulerMachine:
         if paths:
             self._effects.append(Send("runner", CheckFiles(paths)))
             self._effects.append(SetTimer("files", self._now + FILES_EVERY_S))
+
+    def _judge(self, known: _Class) -> None:
+        """Tell the queue if no node could run this class even when it is empty."""
+        if not self._nodes:
+            return
+        obstacles: list[str] = []
+        for node_id, node in self._nodes.items():
+            found = self._never(node_id, node, known.task_class)
+            if not found:
+                obstacles = []
+                break
+            obstacles += [f"{node.name}: {obstacle}" for obstacle in found]
+        if obstacles != known.obstacles:
+            known.obstacles = obstacles
+            self._effects.append(Send("queue", Feasible(known.task_class.number, obstacles)))
+
+    def _never(self, node_id: str, node: _Node, task_class: TaskClass) -> list[str]:
+        if task_class.node and task_class.node not in (node_id, node.name):
+            return [f"the task is meant for node {task_class.node}"]
+        return shortfalls(task_class.need, node.ledger.capacity)
 
     # ---- placing ----
 

@@ -48,7 +48,8 @@ class Tasks:
         self.live: dict[str, Record] = {}
         self.ended = dict.fromkeys(FINAL_STATES, 0)
         self.graph = Graph()
-        self.gates = Gates()
+        self.infeasible: dict[int, list[str]] = {}  # class -> why no node could ever run it
+        self.gates = Gates(self.infeasible)
         self.classes = ClassTable()
         self.ready: dict[int, ReadyClass] = {}
         self.watched = False
@@ -92,6 +93,27 @@ class Tasks:
             return None
         array = self.live.get(parts[0])
         return (array, parts[1]) if isinstance(array, ArrayRecord) else None
+
+    def state_of(self, record: Record) -> str:
+        """The state as users see it: what no node could ever run is blocked as well."""
+        if record.task_class.number in self.infeasible and record.state == "waiting":
+            return "blocked"
+        return record.state
+
+    def feasible(self, class_number: int, obstacles: list[str]) -> None:
+        """The scheduler's word on a class: `obstacles` keep it from every node, or none do."""
+        if class_number not in self.ready:
+            return
+        if obstacles:
+            self.infeasible[class_number] = obstacles
+        else:
+            self.infeasible.pop(class_number, None)
+        for record in self.live.values():
+            if record.task_class.number == class_number:
+                self._note(record)
+                self.gates.task_waits(record)
+        # Who waits to be first need not wait for what can't start.
+        self._dirty.update(dict.fromkeys(sorted(self.gates.first_classes())))
 
     # ---- entries ----
 
@@ -364,6 +386,7 @@ class Tasks:
             if task_class.gates:
                 self.gates.drop_class(task_class)
             del self.ready[task_class.number]
+            self.infeasible.pop(task_class.number, None)
             del self._dirty[task_class.number]
             self.effects.append(Send("scheduler", Withdrawn(task_class.number)))
 
@@ -436,7 +459,7 @@ class Tasks:
             self.changes.append(
                 Change(
                     record.id,
-                    state or record.state,
+                    state or self.state_of(record),
                     record.attempt,
                     record.node,
                     self._now,

@@ -683,10 +683,17 @@ class RunnerActor(Actor):
         if self._reaper is not None:
             self._reaper.cancel()
             self._reaper = None
+        self._end_strangers(WATCH_S_MIN)
+
+    def _end_strangers(self, again_s: float) -> None:
+        if self._live:
+            return
         self._reap()
         if strangers := self._find_strangers():
-            tree.send(strangers, signal.SIGKILL)
-            self._loop.call_later(WATCH_S_MIN, self._guarded(self._reap))
+            tree.send(tree.with_descendants(strangers), signal.SIGKILL)
+            self._loop.call_later(
+                again_s, self._guarded(self._end_strangers), min(2 * again_s, REAP_S)
+            )
 
     def _remove_old_groups(self) -> None:
         self._old_groups = [group for group in self._old_groups if not group.remove()]

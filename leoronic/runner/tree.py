@@ -180,6 +180,12 @@ def _holds(pid: int, pipes: Collection[str]) -> bool:
     return False
 
 
+def with_descendants(pids: Iterable[int]) -> set[int]:
+    """These processes and all below them, as far as they live."""
+    table = processes()
+    return _descendants(_children_of(table), [pid for pid in pids if pid in table])
+
+
 def in_session(session: int) -> list[int]:
     """Every process of this session."""
     return [p.pid for p in processes().values() if p.session == session]

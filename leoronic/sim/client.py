@@ -177,7 +177,7 @@ class Client:
             culprit = self._chance.choice(culprits)
             if len(culprit.redone_as) < REDOS_MAX and round_number < 8:
                 self.redo(culprit)
-            elif round_number >= 6 and not task.parts:
+            elif round_number >= 9:
                 self._change("cancel", [task.id])
 
     def check(self) -> None:

@@ -12,12 +12,16 @@ from leoronic.sim.node import ACTORS, SimNode
 from leoronic.sim.story import Story
 
 SKEW_S_MAX = 3600.0
+# About the most faults in one seed.
+STRIKES_MAX = 100
 
 
 class Faults:
-    """Strikes a node at random until healed. `counts` tells how often, by kind."""
+    """Strikes a node at random for `length_s`, until healed. `counts`: how often, by kind."""
 
-    def __init__(self, clock: Clock, chance: Random, story: Story, node: SimNode) -> None:
+    def __init__(
+        self, clock: Clock, chance: Random, story: Story, node: SimNode, length_s: float
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self._clock = clock
         self._chance = chance
@@ -41,7 +45,7 @@ class Faults:
         # Some seeds know one kind of fault, some all, and a few none.
         share = chance.choice((0.0, 0.15, 0.4, 1.0))
         self._kinds = {name: strike for name, strike in kinds.items() if chance.random() < share}
-        self._every_s = math.exp(chance.uniform(math.log(0.05), math.log(120.0)))
+        self._every_s = length_s / math.exp(chance.uniform(0.0, math.log(STRIKES_MAX)))
 
     def begin(self) -> None:
         """Strike now and then."""

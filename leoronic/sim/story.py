@@ -6,6 +6,10 @@ import re
 import zlib
 from collections import deque
 
+import msgspec
+
+from leoronic.core.effects import Asked
+
 STORY_EVENTS_MAX = 20_000
 TOLD_EVENTS = 40
 LINE_LENGTH_MAX = 260
@@ -46,7 +50,7 @@ class Story:
         base = task.partition(".")[0]
         seen: set[tuple[str, str]] = set()
         for now, who, what in reversed(self._events):
-            text = what if isinstance(what, str) else repr(what)
+            text = what if isinstance(what, str) else _text(what)
             if who != "fault" and base not in text:
                 continue
             # What is asked over and over, or told at every restart, is told once: the last time.
@@ -58,6 +62,13 @@ class Story:
             if len(lines) == TOLD_EVENTS:
                 break
         return lines[::-1]
+
+
+def _text(message: object) -> str:
+    """A message as text: its type and what of it is not default."""
+    inner = f" {type(message.message).__name__}" if isinstance(message, Asked) else ""
+    json = msgspec.json.encode(message, enc_hook=repr).decode()
+    return f"{type(message).__name__}{inner} {json}"
 
 
 def _around(text: str, word: str) -> str:

@@ -54,7 +54,8 @@ class Maker:
         self._node = node
         self._priorities = chance.choice([(0,), (0, 0, 5), (-3, 0, 9)])
         # Few different needs, or many: as many classes as that.
-        self._cpus = chance.choice([(1.0,), (0.5, 1.0), (0.25, 1.0, 1.5, capacity.cpus_milli / 1e3)])
+        most = capacity.cpus_milli / 1000
+        self._cpus = chance.choice([(1.0,), (0.5, 1.0), (0.25, 1.0, min(1.5, most), most)])
 
     def _happens(self, share: float) -> bool:
         return share > 0 and self._chance.random() < share

@@ -67,8 +67,8 @@ class World:
         self.node.turn_s = chance.choice((0.0001, 0.001, 0.02))
         maker = Maker(chance, Mix(chance), capacity, NODE_ID)
         self.client = Client(self.clock, chance, self.node, self.invariants, maker)
-        self.faults = Faults(self.clock, chance, self.story, self.node)
         self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(3600.0)))
+        self.faults = Faults(self.clock, chance, self.story, self.node, self._length_s)
         self._quiet_checks = 0
 
     def run(self) -> None:

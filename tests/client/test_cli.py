@@ -262,3 +262,19 @@ def test_a_node_that_hangs_is_not_a_node_that_refuses(
     ran = run("status")
     assert ran.code == 3
     assert "no answer within" in ran.err
+
+
+def test_start_is_the_nodes(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`start` with all its options, --help too, is handed to the node in its own process."""
+
+    class ReplacedError(Exception):
+        pass
+
+    def execv(path: str, argv: list[str]) -> None:
+        raise ReplacedError(argv[1:])
+
+    monkeypatch.setattr("os.execv", execv)
+    for options in ([], ["--help"], ["--root", "/x", "--tag", "a"]):
+        with pytest.raises(ReplacedError) as caught:
+            run("start", *options)
+        assert caught.value.args[0] == ["-P", "-m", "leoronic", "start", *options]

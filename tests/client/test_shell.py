@@ -67,9 +67,9 @@ def recording(folder: Path) -> None:
     ("words", "expected"),
     [
         ("", "-m leoronic"),
-        ("start", "-m leoronic"),
-        ("start --root /x", "-m leoronic --root /x"),
-        ("start --help", "-m leoronic --help"),
+        ("start", "-m leoronic start"),
+        ("start --root /x", "-m leoronic start --root /x"),
+        ("start --help", "-m leoronic start --help"),
         ("--root /x --name a", "-m leoronic --root /x --name a"),
         ("--root /x", "-m leoronic --root /x"),
         ("--help", "-X utf8 -m leoronic.client --help"),

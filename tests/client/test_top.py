@@ -40,7 +40,12 @@ def listed(command: Any, blob: bytes) -> Any:
     yield {"tasks": found, "more": False}
 
 
-ANSWERS: dict[str, Any] = {"status": STATUS, "nodes": {"nodes": [NODE]}, "list": listed, "show": task(id="e1") | ENDED}
+ANSWERS: dict[str, Any] = {
+    "status": STATUS,
+    "nodes": {"nodes": [NODE]},
+    "list": listed,
+    "show": task(id="e1") | ENDED,
+}
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ EXIT_S_MAX = 60.0
 def start_command(arguments: tuple[str, ...]) -> None:
     """Start a node here (also: `leoronic` alone)."""
     # Not a function call: the node must not carry this process's imports with it.
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "leoronic", *arguments])
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "leoronic", "start", *arguments])
 
 
 @click.command("status")
