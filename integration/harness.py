@@ -165,7 +165,10 @@ class Node:
         wait_until(self.answers, "the node answers", within_s=within_s, story=self.tail)
 
     def answers(self) -> bool:
-        """Whether it does."""
+        """Whether it does. Raises AssertionError if it has ended."""
+        code = self.process.poll() if self.process is not None else None
+        # A keeper that was killed leaves a node that goes on.
+        assert code in (None, -signal.SIGKILL), f"the node ended with {code}: {self.tail()}"
         return bool(self.status()["node"]["id"])
 
     def terminate(self) -> None:

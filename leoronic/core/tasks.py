@@ -427,8 +427,8 @@ class Tasks:
 
     def feed(self) -> None:
         """Refill the scheduler's window for every class that changed."""
-        if self._dirty:
-            self._dirty.update(dict.fromkeys(sorted(self.gates.first_classes())))
+        # Whatever happened, somebody may be first now: earlier tasks are held or blocked, too.
+        self._dirty.update(dict.fromkeys(sorted(self.gates.first_classes())))
         dirty, self._dirty = self._dirty, {}
         for number in dirty:
             ready = self.ready.get(number)
@@ -449,7 +449,8 @@ class Tasks:
                 head = ready.head()
                 if ready.offered or head is None or not self.gates.is_first(head, self.live):
                     return 0
-                return WINDOW_TASKS if isinstance(head, ArrayRecord) else 1
+                # The elements of an array are first together; what comes after them is not.
+                return min(WINDOW_TASKS, head.unmade) if isinstance(head, ArrayRecord) else 1
         return WINDOW_TASKS - len(ready.offered)
 
     # ---- for people ----

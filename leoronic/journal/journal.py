@@ -43,6 +43,10 @@ _FINISH = """
 UPDATE attempts SET ended_at = ?, outcome = ?, final = ?, state = ?
 WHERE task = ? AND attempt = ? AND ended_at IS NULL
 """
+_IS_FINAL = """
+SELECT (SELECT state FROM tasks WHERE id = ?) > 0
+    OR EXISTS (SELECT 1 FROM attempts WHERE task = ? AND final = 1)
+"""
 _LOSE = """
 UPDATE attempts SET ended_at = ?, lost = ?, hold = ?
 WHERE task = ? AND attempt = ? AND ended_at IS NULL
@@ -183,15 +187,24 @@ class Journal:
 
     def _finished(self, entry: Finished) -> bool:
         outcome = entry.outcome
-        state = STATE_CODES["succeeded" if outcome.succeeded else "failed"] if entry.final else 0
+        final, state = entry.final, 0
+        if final:
+            state = STATE_CODES["succeeded" if outcome.succeeded else "failed"]
+            final = self._becomes(entry.task, state, outcome.finished_at)
         text = _outcome_encoder.encode(outcome)
         self.connection.execute(
             _FINISH,
-            (outcome.finished_at, text, entry.final, state, entry.task, entry.attempt),
+            (outcome.finished_at, text, final, state * final, entry.task, entry.attempt),
         )
-        if entry.final:
-            self.connection.execute(_END_TASK, (state, outcome.finished_at, entry.task))
         return True
+
+    def _becomes(self, task: str, state: int, at: float) -> bool:
+        """Make a task final; false if it was (it, its element or its array was cancelled)."""
+        element = split_element(task)
+        if element is None:
+            return self.connection.execute(_END_TASK, (state, at, task)).rowcount == 1
+        found = self.connection.execute(_IS_FINAL, (element[0], task)).fetchone()
+        return not found[0]
 
     def _lost(self, entry: Lost) -> bool:
         self.connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 
 from leoronic.core.conditions import AllWithCmdDone, HasFile, HasTag, NotTag, QueueIsFirst
 from leoronic.core.effects import Effect, Send
@@ -71,7 +72,7 @@ class Invariants(Observer):
             self._scheduler.sees(message)
             for effect in effects:
                 if isinstance(effect, Send) and isinstance(effect.message, Assign):
-                    for item, task_class in effect.message.items:
+                    for item, task_class in [*effect.message.items, *effect.message.ahead]:
                         self.only_what_was_offered_is_assigned(item)
                         self.the_node_suits_what_is_assigned(item, task_class)
 
@@ -213,14 +214,15 @@ class Invariants(Observer):
             task.elements is None
             and not task.parts
             and not task.spec.after
+            and task.spec.memory <= self._capacity.memory
             and not self._queue.is_held(task.id)
         )
 
     def only_what_was_offered_is_assigned(self, item: Item) -> None:
         """What was withdrawn in time does not start."""
-        if item.task not in self._scheduler.offered:
+        if not self._scheduler.offered[item.task]:
             raise Violation("only what was offered is assigned", f"{item}", item.task)
-        del self._scheduler.offered[item.task]
+        self._scheduler.offered[item.task] -= 1
 
     def the_node_suits_what_is_assigned(self, item: Item, task_class: TaskClass) -> None:
         """Tags and files are as the node last said; a draining node gets only what is its own."""
@@ -294,21 +296,27 @@ class SchedulerView:
     """What this life of the scheduler has been told."""
 
     def __init__(self) -> None:
-        self.offered: dict[str, int] = {}
+        self.offered: Counter[str] = Counter()
         self.node: Offer | None = None
         self.files: frozenset[str] = frozenset()
+        self._classes: dict[str, int] = {}
 
     def sees(self, message: object) -> None:
         """The scheduler took a message."""
         match message:
             case Offered(task_class, items):
-                self.offered.update({item.task: task_class.number for item in items})
-            case Withdrawn(number, None):
-                self.offered = {t: n for t, n in self.offered.items() if n != number}
-            case Withdrawn(_, tasks):
-                for task in tasks or ():
+                for item in items:
+                    # Twice, if it asked for all again while some were on their way.
+                    self.offered[item.task] += 1
+                    self._classes[item.task] = task_class.number
+            case Withdrawn(number, tasks):
+                if tasks is None:
+                    tasks = [task for task in self.offered if self._classes[task] == number]
+                for task in tasks:
                     self.offered.pop(task, None)
             case Offer():
+                if message.fresh and self.node is not None:
+                    self.offered.clear()
                 self.node = message
             case FilesPresent(_, present):
                 self.files = present

@@ -81,14 +81,22 @@ def _digest(machine: QueueMachine, now: float) -> dict[str, object]:
     described = _ask(machine, Describe(list(machine.tasks.live)), now)
     counts = _ask(machine, Count(), now)
     assert isinstance(described, dict)
-    digest: dict[str, object] = {"": counts}
+    assert isinstance(counts, dict)
+    digest: dict[str, object] = {"": _merged(counts)}
     for task, live in described.items():
         assert isinstance(live, LiveTask)
         record = machine.tasks.live[task]
-        elements = None if live.elements is None else sorted(live.elements.items())
-        running_on = live.node if live.state == "running" and elements is None else ""
-        digest[task] = (live.order, live.state, running_on, elements, *_story_of(record))
+        elements = None if live.elements is None else _merged(live.elements)
+        running_on = live.node if record.state == "running" and elements is None else ""
+        digest[task] = (live.order, record.state, running_on, elements, *_story_of(record))
     return digest
+
+
+def _merged(counts: dict[str, int]) -> list[tuple[str, int]]:
+    """What no node could run counts as blocked once the scheduler has said so: count it alike."""
+    merged = {state: count for state, count in counts.items() if count}
+    waiting = merged.pop("waiting", 0) + merged.pop("blocked", 0)
+    return sorted((merged | {"waiting": waiting}).items())
 
 
 def _story_of(record: Record) -> tuple[object, ...]:
@@ -178,6 +186,7 @@ def nothing_leaks(node: SimNode, invariants: Invariants) -> None:
         "graph.broken": len(tasks.graph._broken),
         "graph.children": len(tasks.graph._children),
         "graph.blocked": len(tasks.graph._blocked),
+        "queue.infeasible": len(tasks.infeasible),
         "gates.regexes": len(tasks.gates._regexes),
         "gates.first_classes": len(tasks.gates._first_classes),
         "scheduler.classes": len(scheduler._classes),
@@ -189,7 +198,8 @@ def nothing_leaks(node: SimNode, invariants: Invariants) -> None:
         "executor.failed": len(executor._failed),
         "executor.unsent": len(executor._unsent),
         "executor.tag_requests": len(executor._tag_requests),
-        "runner.attempts": len(node.runner.machine),
+        "executor.lanes": len(executor._lanes._lanes) + len(executor._lanes._head_of),
+        "runner.attempts": len(node.runner.machine) + len(node.runner.machine._behind),
         "processes": invariants.running,
         "calls": node.calls,
     }

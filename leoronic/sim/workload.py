@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from random import Random
 
+import msgspec
+
 from leoronic.core.resources import Capacity
 from leoronic.core.spec import After, TaskSpec
 from leoronic.sim.plan import Plan
@@ -99,9 +101,9 @@ class Maker:
         """Tasks that never fit, and tasks meant for one node."""
         if self._happens(self._mix.impossible):
             self.impossible.add(serial)
-            return _replace(spec, memory=self._capacity.memory + 1)
+            return msgspec.structs.replace(spec, memory=self._capacity.memory + 1)
         if self._happens(self._mix.pinned):
-            return _replace(spec, cpus=0.0, node=self._node)
+            return msgspec.structs.replace(spec, cpus=0.0, node=self._node, conditions=())
         return spec
 
     def _plan(self, serial: int, retries: int, word: str) -> Plan:
@@ -145,14 +147,3 @@ def may_be_parent(spec: TaskSpec) -> bool:
     A redo keeps its conditions and comes after the children that wait for it.
     """
     return not any(condition.startswith("queue:") for condition in spec.conditions)
-
-
-def _replace(spec: TaskSpec, *, memory: int = -1, cpus: float = -1.0, node: str = "") -> TaskSpec:
-    fields = {name: getattr(spec, name) for name in spec.__struct_fields__}
-    if memory >= 0:
-        fields["memory"] = memory
-    if cpus >= 0:
-        fields["cpus"] = cpus
-    if node:
-        fields["node"] = node
-    return TaskSpec(**fields)

@@ -79,8 +79,9 @@ class World:
         while self.clock.now < self._length_s:
             self._step()
         self.faults.heal()
-        self._drain()
-        self._rest()
+        while self._unfinished():  # somebody may have tried again meanwhile
+            self._drain()
+            self._rest()
         check_quiet(self.node, self.clock.wall())
         self.client.check()
         check_end(self.node, self.invariants)

@@ -199,3 +199,21 @@ def test_watch_goes_on_after_a_restart(
     ran = run("watch", "--json")
     assert [json.loads(line)["state"] for line in ran.out.splitlines()] == ["running", "succeeded"]
     assert "went away" in notes[0]
+
+
+def test_a_death_between_two_attempts(run: Run, start: Start) -> None:
+    """When nothing of the new attempt has been read yet, it is read from its beginning."""
+
+    def logs(command: Any, blob: bytes) -> Any:
+        if not node.asked[1:]:
+            yield Item({"attempt": 1})
+            yield Item({"offset": 0}, b"first ")
+            yield Item({"attempt": 2})
+            reborn(node)
+            yield Die()
+        yield Item({"attempt": 2})
+        yield Item({"offset": command.offset}, b"second"[command.offset :])
+        yield {"attempt": 2, "at_end": True}
+
+    node = start(logs=logs)
+    assert run("logs", "-f", "x").out == "first second"
