@@ -2,7 +2,7 @@
 
 A supervisor tells `decide` which child ended, how and when; the decision names what to stop, what
 to start, or that the supervisor gives up and hands the story to its own parent. The rules are
-Erlang/OTP's, with the differences that docs/supervision.md lists.
+Erlang/OTP's, with the differences that docs/architecture.md lists.
 
 Only the standard library's `typing` is imported: the keeper, which must stay small, decides by the
 same function.
