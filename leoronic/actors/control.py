@@ -30,8 +30,9 @@ from leoronic.wire.protocol import FrameProtocol
 
 CONNECTIONS_MAX = 2048
 REQUESTS_MAX = 64
-SEND_BYTES_MAX = 8 * 1024 * 1024
-COMMAND_BYTES_MAX = 1024 * 1024
+# The ids of the biggest submission fit.
+SEND_BYTES_MAX = 32 * 1024 * 1024
+COMMAND_BYTES_MAX = 4 * 1024 * 1024
 WATCH_S = 3600.0
 
 _codec: Codec[Request] = Codec(Request)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from pathlib import Path
 from typing import Any
 
 from leoronic.actors.cluster import Cluster
-from leoronic.actors.watchers import Watchers
+from leoronic.actors.watchers import Subscription, Watchers
 from leoronic.core.commands import Logs, Wait
 from leoronic.core.outcome import StreamRef
 from leoronic.core.run import OutputPart, ReadOutput
@@ -19,6 +19,8 @@ from leoronic.runtime.ref import ActorRef
 
 CHUNK_BYTES = 256 * 1024
 LOOK_AGAIN_S = 30.0
+ARRAY_PAUSE_S = 0.1
+UNKNOWN_PAUSE_S = 0.05
 _ENDED = ("succeeded", "failed", "cancelled")
 
 Item = tuple[dict[str, Any], bytes]
@@ -42,23 +44,41 @@ class Following:
         tasks = await self._cluster.resolve_all(command.ids)
         loop = asyncio.get_running_loop()
         deadline = None if command.time_limit is None else loop.time() + command.time_limit
-        shown: dict[str, Any] = {}
+        known: dict[str, dict[str, Any]] = {}
+        waiting = dict.fromkeys(tasks)
+        changed = tasks
         with self._watchers.subscribe(tasks) as subscription:
             while True:
-                objects = await self._cluster.tasks(tasks)
-                for task in objects:
-                    progress = (task["state"], task.get("elements"))
-                    if shown.get(task["id"]) != progress:
-                        shown[task["id"]] = progress
+                for task in await self._cluster.tasks(changed):
+                    if _progress(task) != _progress(known.get(task["id"], {})):
                         yield _progress(task), b""
-                if all(task["state"] in (*_ENDED, "blocked") for task in objects):
-                    yield {"result": {"tasks": objects, "timed_out": False}}, b""
-                    return
+                    known[task["id"]] = task
+                    if task["state"] in (*_ENDED, "blocked"):
+                        waiting.pop(task["id"], None)
+                    else:
+                        waiting[task["id"]] = None
                 left = None if deadline is None else deadline - loop.time()
-                if left is not None and left <= 0:
-                    yield {"result": {"tasks": objects, "timed_out": True}}, b""
+                timed_out = left is not None and left <= 0
+                if not waiting or timed_out:
+                    found = [known[task] for task in tasks]
+                    yield {"result": {"tasks": found, "timed_out": bool(waiting)}}, b""
                     return
-                await subscription.news(LOOK_AGAIN_S if left is None else min(left, LOOK_AGAIN_S))
+                changed = await self._changed(subscription, known, left)
+
+    async def _changed(
+        self, subscription: Subscription, known: dict[str, dict[str, Any]], left_s: float | None
+    ) -> list[str]:
+        """Wait for changes, and name the tasks to look at again; all, if some went unseen."""
+        wait_s = LOOK_AGAIN_S if left_s is None else min(left_s, LOOK_AGAIN_S)
+        changes = await subscription.news(wait_s)
+        if subscription.missed or not changes:
+            subscription.missed = False
+            return list(known)
+        tasks = dict.fromkeys(task_of(change.id, known) for change in changes)
+        if any("count" in known[task] for task in tasks):
+            # An array tells of every element: look at it now and then, not for each.
+            await asyncio.sleep(ARRAY_PAUSE_S)
+        return list(tasks)
 
     async def logs(self, command: Logs) -> AsyncIterator[Item]:
         """Output from `offset` on; the last item is the result."""
@@ -69,27 +89,25 @@ class Following:
         if "count" in described:
             last = described["count"] - 1
             raise Refused(f"{task} is an array: ask for an element, {task}.0 to {task}.{last}")
-        attempt = command.attempt
+        wanted, last = command.attempt, 0
         offset = command.offset
         with self._watchers.subscribe([task]) as subscription:
             while True:
-                row = await self._attempt(task, attempt)
-                if row is not None:
-                    attempt = row.attempt
-                    yield {"attempt": attempt}, b""
-                    async for part in self._attempt_output(row, command, offset):
-                        yield {"offset": part.offset}, part.data
-                    offset = 0
-                newer = None if row is None else await self._attempt(task, row.attempt + 1)
+                # First the state, then the attempts: what ends in between is read next time round.
                 [described] = await self._cluster.tasks([task])
                 over = described["state"] in (*_ENDED, "blocked")
-                if not command.follow or command.attempt or (over and newer is None):
-                    result = {"task": task, "attempt": attempt, "at_end": over}
-                    yield {"result": result}, b""
+                row = await self._attempt(task, wanted)
+                if row is not None:
+                    last, wanted = row.attempt, row.attempt + 1
+                    yield {"attempt": last}, b""
+                    async for part in self._attempt_output(row, command, offset, subscription):
+                        yield {"offset": part.offset}, part.data
+                    offset = 0
+                if not command.follow or command.attempt or (over and row is None):
+                    yield {"result": {"task": task, "attempt": last, "at_end": over}}, b""
                     return
-                if newer is None:
+                if row is None:
                     await subscription.news(LOOK_AGAIN_S)
-                attempt = attempt + 1 if row is not None else 0
 
     async def _attempt(self, task: str, attempt: int) -> AttemptRow | None:
         """The attempt of that number (0: the last), or None if there is none (yet)."""
@@ -100,22 +118,31 @@ class Following:
         return next((row for row in rows if row.attempt == attempt), None)
 
     async def _attempt_output(
-        self, row: AttemptRow, command: Logs, offset: int
+        self, row: AttemptRow, command: Logs, offset: int, news: Subscription
     ) -> AsyncIterator[OutputPart]:
         """What one attempt printed, while it prints it if `follow`."""
         while row.ended_at is None:
             part = await self._live_part(row, command, offset)
             if part is None or not part.known:
-                break  # It has ended meanwhile: the journal knows where its output is.
+                # Written down as started, but its process is not there yet; or it has ended.
+                row = await self._known_attempt(row)
+                if row.ended_at is None:
+                    if not command.follow:
+                        break
+                    await news.news(UNKNOWN_PAUSE_S)
+                continue
             if part.data:
                 yield part
             offset += len(part.data)
             if part.at_end or (not part.data and not command.follow):
                 return
+        async for part in self._kept_parts(await self._known_attempt(row), command.stream, offset):
+            yield part
+
+    async def _known_attempt(self, row: AttemptRow) -> AttemptRow:
         again = await self._attempt(row.task, row.attempt)
         assert again is not None
-        async for part in self._kept_parts(again, command.stream, offset):
-            yield part
+        return again
 
     async def _live_part(self, row: AttemptRow, command: Logs, offset: int) -> OutputPart | None:
         wait_s = 20.0 if command.follow else 0.0
@@ -145,8 +172,13 @@ class Following:
             offset += len(data)
 
 
+def task_of(changed: str, known: Collection[str]) -> str:
+    """The task among `known` that a change is about: itself, or the array of an element."""
+    return changed if changed in known else changed.rpartition(".")[0]
+
+
 def _progress(task: dict[str, Any]) -> dict[str, Any]:
-    item = {"id": task["id"], "state": task["state"], "progress": None}
+    item = {"id": task.get("id"), "state": task.get("state"), "progress": None}
     if "elements" in task:
         done = sum(task["elements"].get(state, 0) for state in _ENDED)
         item["progress"] = {"done": done, "count": task["count"], "elements": task["elements"]}

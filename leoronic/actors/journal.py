@@ -160,6 +160,8 @@ class JournalActor(Actor):
                     continue
                 refused = await self._write(append.entries, written)
                 batch[-1] = (append, refused)
+            if not batch:
+                return  # all were refused for want of room
             await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.commit)
         except (DiskFull, sqlite3.OperationalError) as error:
             self._journal.rollback()

@@ -23,8 +23,8 @@ _NEIGHBOURS = 512  # ids that begin alike
 _LETTERS = bytes(b"0123456789abcdefghjkmnpqrstvwxyz"[byte & 31] for byte in range(256))
 
 
-def make_ids(node: str, first: int, count: int) -> list[str]:
-    """Ids of a node's tasks number `first` and on: 12 letters each, unlike their neighbours'.
+def make_ids(seed: str, first: int, count: int) -> list[str]:
+    """Ids number `first` and on of the row of ids that `seed` names: 12 letters each, unlike their neighbours'.
 
     Unlike, so that a few letters are enough to name a task. Only the first two are shared by 512
     in a row, because the index of ids grows four times as fast when neighbours are stored together.
@@ -33,8 +33,8 @@ def make_ids(node: str, first: int, count: int) -> list[str]:
     number = first
     while len(ids) < count:
         group, place = divmod(number, _TOGETHER)
-        text = _letters(f"{node}/{group}")
-        start = _letters(f"{node}/neighbours/{number // _NEIGHBOURS}")[:2]
+        text = _letters(f"{seed}/{group}")
+        start = _letters(f"{seed}/neighbours/{number // _NEIGHBOURS}")[:2]
         for index in range(place, min(_TOGETHER, place + count - len(ids))):
             ids.append(start + text[index * _ID_LETTERS : (index + 1) * _ID_LETTERS])
             number += 1
@@ -73,14 +73,14 @@ class Plan:
                     wanted[after.id] = None
         return list(wanted)
 
-    def resolve(self, answer: LookedUp, node: str, first: int, now: float) -> int:
+    def resolve(self, answer: LookedUp, ids_seed: str, first: int, now: float) -> int:
         """Give ids from number `first` on and make the entries. Returns how many ids were given.
 
         Raises `BadRequest` (with the place of each mistake) or `Conflict`.
         """
         specs = self.asked.specs
         given = sum(not spec.id for spec in specs)
-        fresh = iter(make_ids(node, first, given))
+        fresh = iter(make_ids(ids_seed, first, given))
         self.ids = [spec.id or next(fresh) for spec in specs]
         if any(spec.after for spec in specs):
             specs = self._link(specs, answer)

@@ -146,7 +146,7 @@ class ExecutorMachine:
         self._draining = False
         self._abandoned = False
         self._open: bool = False  # the journal has told what was running
-        self._early: Inventory | None = None
+        self._early: list[Inventory | ExitedMany] = []  # what the runner told before that
         self._connected = False  # the runner has told what is running
         self._offered = False
         self._attempts: dict[AttemptKey, _Attempt] = {}
@@ -218,14 +218,14 @@ class ExecutorMachine:
                 known.need, known.retries_left, known.hold_if_lost, _Stage.RUNNING
             )
             self._ledger.restore(key, known.need)
-        if self._early is not None:
-            self._on_inventory(self._early)
-            self._early = None
+        early, self._early = self._early, []
+        for told in early:
+            self._handlers[type(told)](told)
 
     def _on_inventory(self, message: Inventory) -> None:
         """The runner tells all that it holds: reconcile, by level."""
         if not self._open:
-            self._early = message  # the journal's word comes first
+            self._early.append(message)  # the journal's word comes first
             return
         first = not self._connected
         self._connected = True
@@ -257,6 +257,8 @@ class ExecutorMachine:
 
     def _on_runner_down(self, _message: RunnerDown) -> None:
         self._connected = False
+        # An outcome stays true; what was running may not run any more.
+        self._early = [told for told in self._early if isinstance(told, ExitedMany)]
 
     def _offer(self) -> None:
         held = [Held(key[0], key[1], need) for key, need in self._ledger.held.items()]
@@ -285,6 +287,7 @@ class ExecutorMachine:
     def _on_assign(self, message: Assign) -> None:
         entries: list[Entry] = []
         declined: list[str] = []
+        misjudged = False
         for item, task_class in message.items:
             key = (item.task, item.attempt)
             if key in self._attempts:
@@ -292,6 +295,7 @@ class ExecutorMachine:
             if not self._takes(task_class):
                 declined.append(item.task)
                 self._freed.append((key, None))
+                misjudged = True
                 continue
             self._ledger.take(key, task_class.need)
             self._lanes.open(key, task_class.number)
@@ -306,6 +310,10 @@ class ExecutorMachine:
             entries.append(self._begin(item, task_class))
         if entries:
             self._append(entries, want_specs=True)
+        if misjudged:
+            # The scheduler's ledger differs from ours (an offer crossed an assignment): without
+            # telling all again, it would assign the same again at once, for ever.
+            self._offer()
         if declined:
             self._send("queue", Declined(declined))
 
@@ -415,6 +423,10 @@ class ExecutorMachine:
 
     def _end(self, exits: list[Exited]) -> None:
         if self._abandoned:
+            return
+        if not self._open:
+            # Not unknown, only not known yet: to be forgotten here would lose the outcome.
+            self._early.append(ExitedMany(exits))
             return
         entries: list[Entry] = []
         unknown: list[AttemptKey] = []

@@ -56,7 +56,7 @@ class QueueMachine:
 
     def __init__(self) -> None:
         self.tasks = Tasks()
-        self._node = ""
+        self._ids_seed = ""
         self._next_id = 1
         self._loaded = False
         self._token = 0
@@ -135,7 +135,9 @@ class QueueMachine:
             self.tasks.load(loaded)
         if not message.last:
             return
-        self._node = message.node
+        # Numbers of refused submissions are spent as well, and an earlier life may have spent more
+        # than it wrote: so each life gives ids of its own.
+        self._ids_seed = f"{message.node}/{int(self._now * 1_000_000)}"
         self._next_id = message.number + 1
         for state, count in message.finals.items():
             self.tasks.ended[state] += count
@@ -242,7 +244,7 @@ class QueueMachine:
 
     def _admit(self, plan: Plan, answer: LookedUp) -> None:
         try:
-            self._next_id += plan.resolve(answer, self._node, self._next_id, self._now)
+            self._next_id += plan.resolve(answer, self._ids_seed, self._next_id, self._now)
         except LeoronicError as error:
             self._refuse(plan, error)
             return

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from leoronic.core.quantity import format_size
+
 
 def milli(cpus: float) -> int:
     """Fractional cpus as thousandths, rounded up so that nothing is ever free of charge."""
@@ -117,20 +119,24 @@ def shortfalls(need: Need, capacity: Capacity, ledger: Ledger | None = None) -> 
     short: list[str] = []
     taken = (ledger.cpus_milli, ledger.memory, ledger.storage) if ledger else (0, 0, 0)
     if taken[0] + need.cpus_milli > capacity.cpus_milli:
-        short.append(_short("cpus", need.cpus_milli / 1000, capacity.cpus_milli / 1000, ledger))
+        short.append(_short("cpus", need.cpus_milli / 1000, capacity.cpus_milli / 1000))
     if taken[1] + need.memory > capacity.memory:
-        short.append(_short("bytes of memory", need.memory, capacity.memory, ledger))
+        short.append(_short("memory", need.memory, capacity.memory))
     if taken[2] + need.storage > capacity.storage:
-        short.append(_short("bytes of storage", need.storage, capacity.storage, ledger))
+        short.append(_short("storage", need.storage, capacity.storage))
     has: Mapping[str, float] = dict(capacity.resources)
     for name, amount in need.resources:
         used = ledger.used(name) if ledger else 0
         if used + amount > has.get(name, 0):
-            short.append(_short(name, amount, has.get(name, 0), ledger))
+            short.append(_short(name, amount, has.get(name, 0)))
     return short
 
 
-def _short(what: str, need: float, has: float, ledger: Ledger | None) -> str:
+def _short(what: str, need: float, has: float) -> str:
+    if what in ("memory", "storage"):
+        needs, all_ = f"{format_size(int(need))} of {what}", format_size(int(has))
+    else:
+        needs, all_ = f"{need:g} {what}", f"{has:g}"
     if need > has:
-        return f"needs {need:g} {what}, the node has {has:g} in all"
-    return f"needs {need:g} {what}, fewer are free now" if ledger else f"needs {need:g} {what}"
+        return f"needs {needs}, the node has {all_} in all"
+    return f"needs {needs}, less is free now"

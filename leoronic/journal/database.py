@@ -130,6 +130,8 @@ def _open_old(path: Path, thorough: bool) -> tuple[sqlite3.Connection, str]:
 
 def _check_header(path: Path) -> None:
     """Find a file that was cut off or never was a database, by its first page alone."""
+    if not path.is_file():
+        raise DamagedError("it is not a file")
     size = path.stat().st_size
     with path.open("rb") as file:
         header = file.read(100)

@@ -92,22 +92,12 @@ class Reads:
         )
         return [_attempt_row(row) for row in rows]
 
-    def element_states(self, array: str) -> dict[str, int]:
-        """How many elements of an array ended how."""
-        rows = self._connection.execute(
-            "SELECT state, count(*) FROM attempts WHERE task > ? AND task < ? AND final = 1 "
-            "GROUP BY state",
-            element_range(array),
-        )
-        return {STATE_NAMES[state]: count for state, count in rows}
-
     def worst_element(self, array: str) -> AttemptRow | None:
-        """The first element (by when it ended) of an array that failed."""
+        """One of an array's elements that failed."""
         low, high = element_range(array)
         row = self._connection.execute(
             "SELECT task, attempt, node, started_at, ended_at, final, state, lost, outcome "
-            "FROM attempts WHERE task > ? AND task < ? AND final = 1 AND state = 2 "
-            "ORDER BY ended_at LIMIT 1",
+            "FROM attempts WHERE task > ? AND task < ? AND state = 2 ORDER BY task LIMIT 1",
             (low, high),
         ).fetchone()
         return None if row is None else _attempt_row(row)

@@ -69,6 +69,7 @@ CREATE TABLE attempts (
   outcome    BLOB,                    -- JSON
   PRIMARY KEY (task, attempt)
 ) WITHOUT ROWID;
+CREATE INDEX attempts_failed ON attempts(task) WHERE state = 2;
 CREATE INDEX attempts_open ON attempts(node) WHERE ended_at IS NULL;
 
 CREATE TABLE tags (node TEXT, tag TEXT, at REAL, present INTEGER, PRIMARY KEY (node, tag))

@@ -68,7 +68,7 @@ def fresh_queue(journal: JournalHost, now: float) -> QueueMachine:
 def memory_equals_the_journal(kept: QueueMachine, fresh: QueueMachine, now: float) -> None:
     """A queue that has heard everything equals one that has just read it."""
     ours, theirs = _digest(kept, now), _digest(fresh, now)
-    for task in ours.keys() | theirs.keys():
+    for task in sorted(ours.keys() | theirs.keys(), reverse=True):
         if ours.get(task) != theirs.get(task):
             raise Violation(
                 "the queue's memory equals the journal",

@@ -79,9 +79,10 @@ class World:
         while self.clock.now < self._length_s:
             self._step()
         self.faults.heal()
-        while self._unfinished():  # somebody may have tried again meanwhile
+        self._rest()
+        while self._unfinished():
             self._drain()
-            self._rest()
+            self._rest()  # meanwhile somebody may try again
         check_quiet(self.node, self.clock.wall())
         self.client.check()
         check_end(self.node, self.invariants)

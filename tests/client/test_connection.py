@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -144,10 +145,21 @@ def test_a_stale_socket(start: Start, root: Path) -> None:
         Client()
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may talk to everybody's nodes")
-def test_another_users_node(start: Start, root: Path) -> None:
+def test_another_users_node(start: Start, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that may not be used says whose fault it is."""
-    start().path.chmod(0)
+    start()
+
+    class Refusing:  # root may talk to everybody's nodes
+        def __init__(self, *_arguments: object) -> None:
+            pass
+
+        def connect(self, _address: object) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("_socket.socket", Refusing)
     with pytest.raises(NodeUnreachable, match="not allowed"):
         Client()
 
