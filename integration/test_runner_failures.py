@@ -167,4 +167,4 @@ async def test_a_thousand_orphans() -> None:
     async with running() as bench:
         await bench.run("for i in {1..300}; do (sleep 0.01 &) ; done; sleep 0.3")
         await bench.run("true")
-        assert set() == bench.actor._children.pids() - set(bench.actor._by_pid)
+        assert set() == bench.actor._trees.children() - set(bench.actor._trees.by_pid)

@@ -78,5 +78,5 @@ async def test_soak(seed: int) -> None:
         )
         warm = {shell.pid for shell in bench.actor._warm.all}
         await bench.until(
-            lambda: bench.actor._children.pids() <= warm, 5, "the end of the last process"
+            lambda: bench.actor._trees.children() <= warm, 5, "the end of the last process"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 from itertools import pairwise
 from pathlib import Path
@@ -179,6 +180,7 @@ ulimit -n 64; ulimit -n
 ulimit -c; ulimit -u >/dev/null; echo $?
 printf '%(%Y)T\n' 0
 echo $EUID $UID $HOSTTYPE $OSTYPE
+v=BASH; v+=_SUBSHELL; echo ${!v}
 set | grep -E '^(IFS|PS4|OPTIND|TERM|OPTERR)='
 compopt; echo $?
 sh -c 'echo $0 $#'; bash -c 'echo $-'
@@ -274,6 +276,35 @@ async def test_dead_warm_shell() -> None:
         assert b"d\n" == (await bench.run("echo d")).stdout.inline
 
 
+async def test_warm_shell_dies_after_its_task() -> None:
+    """A warm shell that is killed while late output is waited for changes nothing any more."""
+    async with running(warm_after_starts=0, linger_s=1.0) as bench:
+        key = await bench.start("(sleep 0.4; echo late) & exit 6")
+        live = bench.actor._live[key]
+        shell = live.shell
+        assert shell is not None
+        await bench.until(lambda: live.shell_gone, 5, "the end of the shell")
+        os.kill(shell.pid, signal.SIGKILL)
+        outcome = await bench.outcome(key)
+        assert (b"late\n", 6, 0) == (outcome.stdout.inline, outcome.exit_code, outcome.stragglers)
+
+
+async def test_descriptor_limit_is_the_nodes(tmp_path: Path) -> None:
+    """The runner may open many files; its tasks have the limit that the node was started with."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
+    try:
+        async with running(tmp_path, warm_after_starts=0) as bench:
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 512
+            for fresh in (True, False):
+                outcome = await bench.run("ulimit -Sn", fresh_shell=fresh)
+                assert b"512\n" == outcome.stdout.inline
+            keys = [await bench.start("sleep 0.5") for _ in range(250)]
+            assert {""} == {(await bench.outcome(key)).reason for key in keys}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 async def test_idle_warm_shell_is_killed() -> None:
     """A warm shell that dies while idle is not used again."""
     async with running(warm_after_starts=0) as bench:
@@ -293,7 +324,7 @@ async def test_lazy_and_short_lived(tmp_path: Path) -> None:
             await bench.run("true")
         assert bench.actor._warm.all
         await bench.until(lambda: not bench.actor._warm.all, 5, "the end of the warm shells")
-        await bench.until(lambda: not bench.actor._children.pids(), 2, "the last child's end")
+        await bench.until(lambda: not bench.actor._trees.children(), 2, "the last child's end")
 
 
 async def test_stopped_task_does_not_spin() -> None:

@@ -13,6 +13,7 @@ import msgspec
 
 from leoronic import __version__
 from leoronic.actors.cluster import Cluster
+from leoronic.actors.load import machine_load
 from leoronic.core import commands, executor
 from leoronic.core.arrays import split_element
 from leoronic.core.conditions import checked_tag
@@ -166,7 +167,6 @@ class Answers:
 
     async def _node_object(self) -> dict[str, Any]:
         about = await self._executor.call(executor.Describe(), timeout_s=_CALL_S)
-        load = os.getloadavg()[0]
         return {
             "id": self._info.id(),
             "name": self._info.name,
@@ -182,7 +182,7 @@ class Answers:
             "running": len(about["running"]),
             "version": __version__,
             "seen_s": 0.0,
-            "load": round(load, 2),
+            **machine_load(),
         }
 
     async def _this_node(self, node: str) -> dict[str, Any]:

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from leoronic.actors.inbox_files import InboxFiles
 from leoronic.actors.folder_watch import FolderWatch
+from leoronic.actors.inbox_files import InboxFiles
 from leoronic.core import inbox as machine
 from leoronic.core.effects import Fired, Log, SetTimer
 from leoronic.core.queue_messages import Accepted, SubmitSpecs

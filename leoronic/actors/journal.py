@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from leoronic.core.entries import Entry, Numbered, Submitted
+from leoronic.core.entries import Entry, Numbered, Submitted, encode
 from leoronic.core.executor import LoadOpen, Open
 from leoronic.core.gates import search
 from leoronic.core.queue_messages import (
@@ -48,6 +48,10 @@ BATCH_ENTRIES_MAX = 100_000
 # Submissions stop while there is still room for the outcomes of what runs.
 RESERVE_BYTES = 16 * 1024 * 1024
 RESERVE_BYTES_MIN = 256 * 1024
+# With more than this, nobody counts what a submission takes.
+PLENTY_BYTES = 1024 * 1024 * 1024
+# A submission is written to the log, from there to the table of entries, and to that of tasks.
+COPIES = 3
 
 
 class Trim(NamedTuple):
@@ -78,6 +82,7 @@ class JournalActor(Actor):
         self._boundary: deque[LoadLive | LoadOpen | tuple[Trim, Call]] = deque()
         self._cycle: asyncio.Task[None] | None = None
         self._full = False
+        self._room = 0
 
     async def started(self) -> None:
         """Open the database; a damaged one is set aside, and that is told."""
@@ -154,7 +159,7 @@ class JournalActor(Actor):
             while self._waiting and len(written) < BATCH_ENTRIES_MAX:
                 append = self._waiting.popleft()
                 batch.append((append, frozenset()))
-                if self._full and isinstance(append.entries[0], Submitted):
+                if isinstance(append.entries[0], Submitted) and not self._takes(append):
                     batch.pop()
                     await self._fail(append, _disk_full(self._path))
                     continue
@@ -206,10 +211,26 @@ class JournalActor(Actor):
         await self._tell(append.sender, AppendFailed(append.token, error))
 
     def _check_room(self) -> None:
+        """See how much submissions may take: what they leave is for the outcomes of what runs.
+
+        What is in the write-ahead log takes as much again when it is moved to the database.
+        """
         usage = os.statvfs(self._path.parent)
         total = usage.f_blocks * usage.f_frsize
         reserve = max(min(RESERVE_BYTES, total // 20), RESERVE_BYTES_MIN)
-        self._note_full(usage.f_bavail * usage.f_frsize < reserve)
+        log = self._path.with_name(self._path.name + "-wal").stat().st_size
+        self._room = usage.f_bavail * usage.f_frsize - reserve - log
+        self._note_full(self._room < 0)
+
+    def _takes(self, append: Append) -> bool:
+        """Whether there is room for a submission; if so, it is taken."""
+        if self._full or self._room > PLENTY_BYTES:
+            return not self._full
+        size = COPIES * sum(len(encode(entry)) for entry in append.entries)
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
     def _note_full(self, full: bool) -> None:
         if full != self._full:

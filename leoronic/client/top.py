@@ -103,12 +103,24 @@ def _header(snapshot: Snapshot, width: int) -> list[Any]:
         for name, shown in (("cpus", text.number), ("memory", text.size))
         if here.get(name)
     ]
+    if here.get("cpu_percent") is not None:
+        lines.append(_machine(here))
     tally = Text("tasks    ", no_wrap=True, overflow="ellipsis")
     found = snapshot.status.get("tasks", {})
     for state in (s for s in render.STATES if found.get(s)):
         tally.append(f"{found[state]:,} ")
         tally.append(f"{state}  ", style=COLOURS.get(state, ""))
     return [*lines, tally]
+
+
+def _machine(node: Mapping[str, Any]) -> Text:
+    """What the machine itself does, tasks and all else."""
+    return Text(
+        f"machine  cpu {node['cpu_percent']:.0f} %, load {node.get('load', 0):g}, "
+        f"memory {node.get('memory_percent', 0):.0f} %",
+        no_wrap=True,
+        overflow="ellipsis",
+    )
 
 
 def _gauge(name: str, node: Mapping[str, Any], shown: Any, width: int) -> Table:

@@ -24,7 +24,7 @@ _LETTERS = bytes(b"0123456789abcdefghjkmnpqrstvwxyz"[byte & 31] for byte in rang
 
 
 def make_ids(seed: str, first: int, count: int) -> list[str]:
-    """Ids number `first` and on of the row of ids that `seed` names: 12 letters each, unlike their neighbours'.
+    """Ids number `first` and on of those that `seed` names: 12 letters, unlike their neighbours'.
 
     Unlike, so that a few letters are enough to name a task. Only the first two are shared by 512
     in a row, because the index of ids grows four times as fast when neighbours are stored together.

@@ -22,7 +22,6 @@ from leoronic.core.outcome import StreamRef
 from leoronic.core.run import (
     AttemptKey,
     Exited,
-    ExitedMany,
     Forget,
     FromRunner,
     Kill,
@@ -34,15 +33,17 @@ from leoronic.core.run import (
     TakeInventory,
     ToRunner,
 )
-from leoronic.errors import MailboxFull
 from leoronic.runner import limits, spawn, tree
 from leoronic.runner.cgroup import Cgroups, Group
 from leoronic.runner.config import RunnerConfig
-from leoronic.runner.live import WATCH_S_MAX, WATCH_S_MIN, Live
+from leoronic.runner.live import WATCH_S_MAX, Live
 from leoronic.runner.output import OutputStore
 from leoronic.runner.reading import Readers
+from leoronic.runner.starting import Starter
 from leoronic.runner.stream import Stream
-from leoronic.runner.warm import WarmShell, WarmShells, suits
+from leoronic.runner.telling import Teller
+from leoronic.runner.trees import Trees, end_leftovers, reap_one
+from leoronic.runner.warm import WarmShell, WarmShells
 from leoronic.runtime.actor import Actor
 
 # A pipe holds 64 KiB, so a task that ends sooner than this needs no watching of its pipes: they are
@@ -50,13 +51,7 @@ from leoronic.runtime.actor import Actor
 ATTACH_AFTER_S = 0.004
 # Orphans of running tasks that end on their own are reaped this often, so that they do not pile up.
 REAP_S = 5.0
-# A process that is still there so long after its shell is a straggler.
-STRAGGLER_S = 0.03
-KILL_PASSES_MAX = 20
 LEFTOVERS_S_MAX = 5.0
-EMIT_RETRY_S = 0.05
-# Outcomes in one message: with all their output inline they are about 1.5 MiB.
-EXITS_MAX = 256
 
 
 class RunnerActor(Actor):
@@ -71,13 +66,9 @@ class RunnerActor(Actor):
             attempts_max=config.attempts_max, linger_s=config.linger_s, grace_s=config.grace_s
         )
         self._live: dict[AttemptKey, Live] = {}
-        self._by_pid: dict[int, Live | WarmShell] = {}
         self._events: deque[core.Event] = deque()
         self._working = False
-        self._exits: list[Exited] = []
-        self._announcements: dict[AttemptKey, Spawned] = {}
         self._unattached: list[Live] = []
-        self._strangers: dict[int, str] = {}
         self._old_groups: list[Group] = []
         self._reaper: asyncio.TimerHandle | None = None
         self._idle_timer: asyncio.TimerHandle | None = None
@@ -93,13 +84,13 @@ class RunnerActor(Actor):
         self._cgroups = Cgroups(self._state_id)
         if config.use_cgroups:
             self._cgroups.open(config.tasks_pids_max)
-        await self._end_leftovers()
+        if left := await end_leftovers(self._state_id, LEFTOVERS_S_MAX):
+            self.context.log.error("leftovers", pids=left)
         shutil.rmtree(config.work_dir, ignore_errors=True)
-        self._bash = spawn.find_bash()
-        self._environment = spawn.node_environment(os.environ)
-        self._devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._children = tree.Children()
         self._readers = Readers(self.context)
+        self._teller = Teller(self.context.emit, self._guarded, config.announce_after_s)
+        self._trees = Trees(self._feed, self._on_child_ended, self._guarded)
+        self._watcher = limits.Watcher(self._feed, self._trees.members)
         self._store = OutputStore(
             config.output_dir,
             log=self.context.log,
@@ -108,10 +99,10 @@ class RunnerActor(Actor):
             on_room=self._guarded(self._on_room),
         )
         self._store.open()
-        self._watcher = limits.Watcher(self._feed, self._members)
+        self._starter = Starter(config, self._state_id, self._cgroups, self._store)
         self._warm = WarmShells(
-            self._start_warm,
-            bash=self._bash,
+            self._starter.start_warm,
+            bash=self._starter.bash,
             most=config.warm_shells_max,
             after_starts=config.warm_after_starts,
             idle_s=config.warm_idle_s,
@@ -125,7 +116,7 @@ class RunnerActor(Actor):
                 self._feed(message)
                 return None
             case TakeInventory():
-                self._announcements.clear()
+                self._teller.forget_starts()
                 return self._machine.inventory()
             case ReadOutput():
                 return self._readers.read(message, self._source)
@@ -141,7 +132,7 @@ class RunnerActor(Actor):
                 await asyncio.wait_for(
                     self._idle.wait(), self._config.grace_s + KILL_PATIENCE_S + 1.0
                 )
-        self._flush_exits()
+        self._teller.flush()
         for live in self._live.values():
             live.cancel_timers()
         for timer in (self._reaper, self._idle_timer):
@@ -154,8 +145,8 @@ class RunnerActor(Actor):
         await self._store.close()
         self._remove_old_groups()
         self._cgroups.close()
-        self._children.close()
-        os.close(self._devnull)
+        self._trees.close()
+        self._starter.close()
 
     # --- the machine ---
 
@@ -189,9 +180,9 @@ class RunnerActor(Actor):
             case core.Spawn(run):
                 self._spawn(run)
             case core.Emit(Spawned() as spawned):
-                self._announce(spawned)
+                self._teller.started(spawned)
             case core.Emit(Exited() as exited):
-                self._emit_exit(exited)
+                self._teller.ended(exited)
             case core.Store(key):
                 self._keep(self._live[key])
             case core.SetTimer(key, timer, at):
@@ -199,9 +190,9 @@ class RunnerActor(Actor):
             case core.CancelTimers(key):
                 self._live[key].cancel_timers()
             case core.Signal(key, name):
-                self._signal(self._live[key], name)
+                self._trees.signal(self._live[key], name)
             case core.WatchTree(key):
-                self._watch_tree(self._live[key])
+                self._trees.watch(self._live[key])
             case core.CloseOutput(key):
                 self._close_output(self._live[key])
             case core.Discard():
@@ -213,43 +204,11 @@ class RunnerActor(Actor):
         event = core.Fired(live.key, timer)
         live.timers[timer] = self._loop.call_at(at, self._guarded(self._feed), event)
 
-    # --- telling the executor ---
-
-    def _announce(self, spawned: Spawned) -> None:
-        """Later, so that a short attempt is told of once, by its outcome."""
-        if not self._announcements:
-            self._loop.call_later(
-                self._config.announce_after_s, self._guarded(self._flush_announcements)
-            )
-        self._announcements[spawned.task, spawned.attempt] = spawned
-
-    def _flush_announcements(self) -> None:
-        announcements, self._announcements = self._announcements, {}
-        for spawned in announcements.values():
-            # A notice that is lost is made up for by the outcome, or by the next inventory.
-            with contextlib.suppress(MailboxFull):
-                self.context.emit(spawned)
-
-    def _emit_exit(self, exited: Exited) -> None:
-        self._announcements.pop(exited.key, None)
-        if not self._exits:
-            self._loop.call_soon(self._guarded(self._flush_exits))
-        self._exits.append(exited)
-
-    def _flush_exits(self) -> None:
-        while self._exits:
-            try:
-                self.context.emit(ExitedMany(self._exits[:EXITS_MAX]))
-            except MailboxFull:
-                self._loop.call_later(EMIT_RETRY_S, self._guarded(self._flush_exits))
-                return
-            del self._exits[:EXITS_MAX]
-
     # --- starting ---
 
     def _spawn(self, run: Run) -> None:
         try:
-            live = self._start(run)
+            live = self._starter.start(run, self._warm, self._loop.time())
         except (OSError, ValueError, spawn.CannotStartError) as error:
             why = str(error) if isinstance(error, spawn.CannotStartError) else spawn.one_line(error)
             self._feed(core.StartFailed(run.key, why, time.time()))
@@ -269,97 +228,13 @@ class RunnerActor(Actor):
     def _watch_shell(self, live: Live) -> None:
         """Notice the end of a shell that is our child."""
         live.pidfd = os.pidfd_open(live.pid)
-        self._by_pid[live.pid] = live
+        self._trees.by_pid[live.pid] = live
         self._loop.add_reader(live.pidfd, self._guarded(self._on_exit), live)
-
-    def _start(self, run: Run) -> Live:
-        """Everything that an attempt needs, and its shell. Leaves nothing behind if it raises."""
-        with contextlib.ExitStack() as on_failure:
-            pipes = []
-            for _ in range(2):
-                read_fd, write_fd = os.pipe()
-                on_failure.callback(os.close, read_fd)
-                pipes.append(read_fd)
-                os.set_blocking(read_fd, False)
-                pipes.append(write_fd)
-            out_read, out_write, err_read, err_write = pipes
-            live = Live(
-                run,
-                tree.marker(self._state_id, run.key),
-                Stream(self._store, run.key, "stdout", out_read),
-                Stream(self._store, run.key, "stderr", err_read),
-            )
-            live.write_ends = [out_write, err_write]
-            on_failure.callback(live.close_write_ends)
-            stdin = -1
-            if run.stdin:
-                stdin = spawn.memory_file(run.stdin.encode(errors="surrogateescape"))
-                live.write_ends.append(stdin)
-            if not self._start_in_warm(live, stdin):
-                self._start_fresh(live, stdin, on_failure)
-                live.close_write_ends()
-            on_failure.pop_all()
-            return live
-
-    def _start_fresh(self, live: Live, stdin: int, on_failure: contextlib.ExitStack) -> None:
-        run = live.run
-        cwd = self._config.root
-        if run.workdir == "private":
-            cwd = live.private_dir = self._config.work_dir / f"{run.task}.{run.attempt}"
-            cwd.mkdir(parents=True)
-            on_failure.callback(shutil.rmtree, cwd, ignore_errors=True)
-        self._limit(live, on_failure)
-        out_write, err_write = live.write_ends[:2]
-        live.pid = spawn.spawn(
-            self._bash,
-            run.command,
-            env={**self._environment, **run.env, spawn.MARKER: live.marker},
-            cwd=cwd,
-            stdin=stdin if stdin >= 0 else self._devnull,
-            stdout=out_write,
-            stderr=err_write,
-            join=live.group.join_files() if live.group else (),
-        )
-        if live.watched_limits:
-            limits.limit_process(live.pid, run)
-
-    def _limit(self, live: Live, on_failure: contextlib.ExitStack) -> None:
-        wanted = limits.wanted(live.run)
-        if not wanted.controllers():
-            return
-        live.group = self._cgroups.make(f"{live.run.task}.{live.run.attempt}", wanted)
-        if live.group is not None:
-            on_failure.callback(live.group.remove)
-        else:
-            live.watched_limits = True
 
     # --- warm shells ---
 
-    def _start_in_warm(self, live: Live, stdin: int) -> bool:
-        """Whether a warm shell took it."""
-        run = live.run
-        if not suits(run) or limits.wanted(run).controllers():
-            return False
-        shell = self._warm.take(self._loop.time())
-        if shell is None:
-            return False
-        out_write, err_write = live.write_ends[:2]
-        try:
-            shell.send(run, live.marker, stdin, out_write, err_write)
-        except (OSError, spawn.CannotStartError):
-            # It died just now, which its report tells; or this does not fit after all.
-            self._warm.give_back(shell, self._loop.time())
-            return False
-        shell.live, live.shell = live, shell
-        return True
-
-    def _start_warm(self, number: int) -> WarmShell:
-        return WarmShell(
-            self._bash, self._environment, self._config.root, f"{self._state_id}/warm/{number}"
-        )
-
     def _watch_warm(self, shell: WarmShell) -> None:
-        self._by_pid[shell.pid] = shell
+        self._trees.by_pid[shell.pid] = shell
         self._loop.add_reader(shell.report_fd, self._guarded(self._on_report), shell)
         self._close_idle_later()
 
@@ -413,13 +288,13 @@ class RunnerActor(Actor):
     def _on_warm_death(self, shell: WarmShell) -> None:
         """Its task, if it has one, goes on as our child, and is watched like any other."""
         self._loop.remove_reader(shell.report_fd)
-        self._by_pid.pop(shell.pid, None)
+        self._trees.by_pid.pop(shell.pid, None)
         self._warm.lost(shell)
         live = shell.live
         pid = live.pid or shell.current_pid() if live is not None else 0
         shell.release()
         tree.send([shell.pid], signal.SIGKILL)
-        self._loop.call_later(WATCH_S_MAX, self._guarded(self._reap))
+        self._loop.call_later(WATCH_S_MAX, self._guarded(self._trees.reap))
         if live is None or live.shell_gone:
             return
         shell.live = None
@@ -436,11 +311,8 @@ class RunnerActor(Actor):
         """The shell died, perhaps while idle, before it said that it had begun with the task."""
         tree.send(tree.in_session(shell.pid), signal.SIGKILL)
         live.shell = None
-        stdin = live.write_ends[2] if len(live.write_ends) > 2 else -1
         try:
-            with contextlib.ExitStack() as on_failure:
-                self._start_fresh(live, stdin, on_failure)
-                on_failure.pop_all()
+            self._starter.start_again(live)
         except (OSError, ValueError, spawn.CannotStartError) as error:
             for stream in live.streams:
                 self._unwatch(stream)
@@ -449,7 +321,6 @@ class RunnerActor(Actor):
             del self._live[live.key]
             self._feed(core.StartFailed(live.key, spawn.one_line(error), time.time()))
             return
-        live.close_write_ends()
         self._watch_shell(live)
         self._feed(core.ShellStarted(live.key, live.pid, live.started_at))
 
@@ -533,11 +404,18 @@ class RunnerActor(Actor):
 
     # --- the end ---
 
+    def _on_child_ended(self, child: Live | WarmShell) -> None:
+        if isinstance(child, Live):
+            self._on_exit(child)
+        else:
+            reap_one(child.pid)
+            self._on_warm_death(child)
+
     def _on_exit(self, live: Live) -> None:
         ended = spawn.reap(live.pid)
         if ended is None:
             return
-        del self._by_pid[live.pid]
+        del self._trees.by_pid[live.pid]
         self._loop.remove_reader(live.pidfd)
         os.close(live.pidfd)
         self._ended(live, ended)
@@ -550,7 +428,7 @@ class RunnerActor(Actor):
         live.close_write_ends()
         for stream in live.streams:
             self._pump(live, stream)
-        self._reap()
+        self._trees.reap()
         closed = live.output_ended
         if not closed:
             self._attach_streams(live)
@@ -565,96 +443,11 @@ class RunnerActor(Actor):
                 peak_memory=(group.peak_memory() if group else None) or ended.peak_memory,
                 cpu_seconds=ended.cpu_seconds,
                 output_closed=closed,
-                tree_empty=self._seems_alone(live, closed),
+                tree_empty=self._trees.seems_alone(live, closed),
                 memory_killed=group is not None and group.memory_killed(),
                 pids_refused=group is not None and group.pids_refused(),
             )
         )
-
-    def _seems_alone(self, live: Live, output_closed: bool) -> bool:
-        """Whether nothing is left of an attempt, by a look that costs microseconds."""
-        if tree.group_alive(live.pid) or (live.group is not None and live.group.pids()):
-            return False
-        shell_marker = live.shell.marker if live.shell else live.marker
-        for marker in self._find_strangers().values():
-            if marker in (live.marker, shell_marker) or (not marker and not output_closed):
-                return False
-        return True
-
-    def _find_strangers(self) -> dict[int, str]:
-        """Our children that are not shells of attempts: orphans, with their markers."""
-        pids = self._children.pids().difference(self._by_pid)
-        self._strangers = {
-            pid: self._strangers[pid] if pid in self._strangers else tree.read_marker(pid)
-            for pid in pids
-        }
-        return self._strangers
-
-    def _members(self, live: Live) -> set[int]:
-        """The living processes of an attempt, by a look at every process of the machine."""
-        return tree.find_members(
-            group=live.pid,
-            value=live.marker,
-            in_cgroup=live.group.pids() if live.group else (),
-            pipes=live.pipes(),
-            strangers=self._find_strangers(),
-            warm=live.shell.pid if live.shell else 0,
-        )
-
-    def _signal(self, live: Live, name: str) -> None:
-        if name == "KILL":
-            self._kill(live)
-            return
-        members = self._members(live)
-        tree.send(members, signal.SIGTERM)
-        # A stopped process acts on TERM only once it goes on.
-        tree.send(members, signal.SIGCONT)
-
-    def _kill(self, live: Live) -> None:
-        live.kill_sent = True
-        if live.group is not None:
-            live.group.kill()
-        tree.send_group(live.pid, signal.SIGKILL)
-        seen: set[int] = set()
-        for _ in range(KILL_PASSES_MAX):
-            # What forked between the look and the signal is seen by the next look.
-            members = self._members(live)
-            if members <= seen:
-                return
-            tree.send(members, signal.SIGKILL)
-            seen |= members
-
-    def _watch_tree(self, live: Live) -> None:
-        self._reap()
-        if not self._members(live):
-            self._feed(core.TreeCounted(live.key, 0))
-            return
-        # Something is about to end, as often as not: a pipe closes before its writer is gone.
-        live.watch = self._loop.call_later(STRAGGLER_S, self._guarded(self._count_tree), live)
-
-    def _count_tree(self, live: Live) -> None:
-        live.watch = None
-        self._reap()
-        count = len(self._members(live))
-        self._feed(core.TreeCounted(live.key, count))
-        if count and self._live.get(live.key) is live:
-            live.watch_s = WATCH_S_MIN
-            self._watch_again(live)
-
-    def _watch_again(self, live: Live) -> None:
-        live.watch = self._loop.call_later(live.watch_s, self._guarded(self._look_again), live)
-        live.watch_s = min(live.watch_s * 2, WATCH_S_MAX)
-
-    def _look_again(self, live: Live) -> None:
-        self._reap()
-        members = self._members(live)
-        if not members:
-            live.watch = None
-            self._feed(core.TreeEmpty(live.key))
-            return
-        if live.kill_sent:
-            self._kill(live)
-        self._watch_again(live)
 
     def _keep(self, live: Live) -> None:
         """The processes are gone: release what they had, and make the output durable."""
@@ -683,46 +476,15 @@ class RunnerActor(Actor):
         if self._reaper is not None:
             self._reaper.cancel()
             self._reaper = None
-        self._end_strangers(WATCH_S_MIN)
-
-    def _end_strangers(self, again_s: float) -> None:
-        if self._live:
-            return
-        self._reap()
-        if strangers := self._find_strangers():
-            tree.send(tree.with_descendants(strangers), signal.SIGKILL)
-            self._loop.call_later(
-                again_s, self._guarded(self._end_strangers), min(2 * again_s, REAP_S)
-            )
+        self._trees.end_strangers(lambda: not self._live)
 
     def _remove_old_groups(self) -> None:
         self._old_groups = [group for group in self._old_groups if not group.remove()]
 
-    def _reap(self) -> None:
-        while ended := tree.reap_strangers(self._by_pid):
-            for pid in ended:
-                found = self._by_pid[pid]
-                if isinstance(found, Live):
-                    self._on_exit(found)
-                else:
-                    os.waitpid(pid, os.WNOHANG)
-                    self._on_warm_death(found)
-
     def _reap_regularly(self) -> None:
-        self._reap()
+        self._trees.reap()
         self._remove_old_groups()
         self._reaper = self._loop.call_later(REAP_S, self._guarded(self._reap_regularly))
-
-    async def _end_leftovers(self) -> None:
-        """KILL what a former runner of this state folder left; nobody waits for it any more."""
-        deadline = self._loop.time() + LEFTOVERS_S_MAX
-        while left := tree.marked_with(self._state_id):
-            tree.send(left, signal.SIGKILL)
-            tree.reap_strangers(())
-            if self._loop.time() > deadline:
-                self.context.log.error("leftovers", pids=left)
-                return
-            await asyncio.sleep(0.005)
 
 
 async def _remove_folder(folder: Any) -> None:

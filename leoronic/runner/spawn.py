@@ -75,6 +75,24 @@ def seal_descriptors() -> None:
                 os.set_inheritable(int(name), False)
 
 
+def raise_descriptors(wanted: int) -> tuple[int, int]:
+    """Allow this process more open files, as far as it may; the limit that it had (soft, hard).
+
+    Three for each attempt are soon more than the usual 1,024.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return soft, hard
+
+
+def limit_descriptors(pid: int, limit: tuple[int, int]) -> None:
+    """Give a child back the limit that ours was: programs that use select() break above 1,024."""
+    with contextlib.suppress(ProcessLookupError):
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+
+
 def memory_file(content: bytes) -> int:
     """A descriptor from which `content` can be read; it has no name and takes no disk."""
     fd = os.memfd_create("leoronic", os.MFD_CLOEXEC)

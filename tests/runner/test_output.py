@@ -174,6 +174,7 @@ async def test_full_disk(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     os.close(write_fd)
     assert stream.blocked
     assert not stream.ended
+    assert stream.size < len(data)
     assert data[: stream.size] == stream.part(0, 1 << 20)
     packed = asyncio.ensure_future(place.keep(place.stream(b"p" * 5000)))
     await asyncio.sleep(0)

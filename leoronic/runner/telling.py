@@ -1,0 +1,68 @@
+"""What the executor is told: notices in good time, outcomes in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from leoronic.core.run import AttemptKey, Exited, ExitedMany, Spawned
+from leoronic.errors import MailboxFull
+
+EMIT_RETRY_S = 0.05
+# Outcomes in one message: with all their output inline they are about 1.5 MiB.
+EXITS_MAX = 256
+
+Guard = Callable[[Callable[..., None]], Callable[..., None]]
+"""Makes a callback of the loop crash its actor if it raises."""
+
+
+class Teller:
+    """Emits `Spawned` of what has run for `announce_after_s`, and `ExitedMany` once a loop turn."""
+
+    def __init__(
+        self,
+        emit: Callable[[Spawned | ExitedMany], None],
+        guarded: Guard,
+        announce_after_s: float,
+    ) -> None:
+        self._emit = emit
+        self._announce_after_s = announce_after_s
+        self._announcements: dict[AttemptKey, Spawned] = {}
+        self._exits: list[Exited] = []
+        self._tell_starts = guarded(self._flush_announcements)
+        self._tell_exits = guarded(self.flush)
+
+    def started(self, spawned: Spawned) -> None:
+        """Told of later, so that a short attempt is told of once, by its outcome."""
+        if not self._announcements:
+            asyncio.get_running_loop().call_later(self._announce_after_s, self._tell_starts)
+        self._announcements[spawned.task, spawned.attempt] = spawned
+
+    def ended(self, exited: Exited) -> None:
+        """Told of with all others that end in this turn of the loop."""
+        self._announcements.pop(exited.key, None)
+        if not self._exits:
+            asyncio.get_running_loop().call_soon(self._tell_exits)
+        self._exits.append(exited)
+
+    def forget_starts(self) -> None:
+        """An inventory tells of them all."""
+        self._announcements.clear()
+
+    def flush(self) -> None:
+        """Tell of every outcome now; later again if the receiver does not keep up."""
+        while self._exits:
+            try:
+                self._emit(ExitedMany(self._exits[:EXITS_MAX]))
+            except MailboxFull:
+                asyncio.get_running_loop().call_later(EMIT_RETRY_S, self._tell_exits)
+                return
+            del self._exits[:EXITS_MAX]
+
+    def _flush_announcements(self) -> None:
+        announcements, self._announcements = self._announcements, {}
+        for spawned in announcements.values():
+            # A notice that is lost is made up for by the outcome, or by the next inventory.
+            with contextlib.suppress(MailboxFull):
+                self._emit(spawned)
