@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 SEEDS ?= 1000
 
-.PHONY: help env demo test check format integration sim bench clean
+.PHONY: help env demo test lint check format integration sim bench clean
 
 help:
 	@echo "make demo         a node, tasks through every door, and the results"
@@ -30,11 +30,13 @@ demo: env
 test: env
 	$(BIN)/python -m pytest tests integration/test_smoke.py
 
-check: env
+lint: env
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/shellcheck leoronic/client/shell/leoronic leoronic/client/shell/leoronic_utilities .ci/run
+
+check: lint
 	$(BIN)/python -m pytest tests -x
 
 format: env

@@ -93,7 +93,7 @@ def test_submissions_fill_the_disk(node: Node, small_disk: Path) -> None:
 
     node.kill_all()
     node.start()
-    assert {"succeeded": 1, "waiting": len(accepted)} == node.counts()
+    assert {"succeeded": 1, "blocked": len(accepted)} == node.counts()
     assert [event for event in node.events() if event["event"] == "disk full"]
     # More room, by a bigger disk.
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
@@ -168,7 +168,7 @@ def test_output_fills_the_disk(node: Node, small_disk: Path) -> None:
 
 def test_one_submission_is_too_big(node: Node) -> None:
     """It is refused whole, and leaves the room that others need."""
-    big = [{"command": "true " + "x" * 9_000, "cpus": 100} for _ in range(2000)]
+    big = [{"command": "true " + "x" * 9_000, "cpus": 100} for _ in range(1500)]
     with pytest.raises(DiskFull):
         node.submit(*big)
     assert {} == node.counts()

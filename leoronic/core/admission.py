@@ -11,7 +11,7 @@ import hashlib
 import msgspec
 
 from leoronic.core.entries import Entry, Submitted
-from leoronic.core.graph import find_cycle
+from leoronic.core.graph import both, find_cycle
 from leoronic.core.queue_messages import Known, LookedUp, SubmitSpecs
 from leoronic.core.spec import After, TaskSpec
 from leoronic.errors import BadRequest, Conflict
@@ -60,13 +60,17 @@ class Plan:
         """The ids that the client chose."""
         return [spec.id for spec in self.asked.specs if spec.id]
 
+    def claims(self) -> list[str]:
+        """Ids that no other submission may use meanwhile: own ones, and those of tasks redone."""
+        return self.own_ids() + [spec.redo_of for spec in self.asked.specs if spec.redo_of]
+
     def references(self) -> list[str]:
         """What must be looked up: own ids, and tasks of `after` that aren't in this batch."""
         inside: set[str] = set()
         for spec in self.asked.specs:
             inside.add(spec.id)
             inside.add(spec.name)
-        wanted = dict.fromkeys(self.own_ids())
+        wanted = dict.fromkeys(self.claims())
         for spec in self.asked.specs:
             for after in spec.after:
                 if after.id not in inside:
@@ -79,6 +83,7 @@ class Plan:
         Raises `BadRequest` (with the place of each mistake) or `Conflict`.
         """
         specs = self.asked.specs
+        _check_redos(specs, answer)
         given = sum(not spec.id for spec in specs)
         fresh = iter(make_ids(ids_seed, first, given))
         self.ids = [spec.id or next(fresh) for spec in specs]
@@ -114,7 +119,7 @@ class Plan:
                 elif len(targets) > 1 and one.id not in inside:
                     problems.append(f"{place}: {one.id!r} fits {len(targets)} tasks; say more")
                 for target in targets:
-                    when = _both(after[target].when, one.when) if target in after else one.when
+                    when = both(after[target].when, one.when) if target in after else one.when
                     if not when:
                         problems.append(f"{place}: {one.id!r} cannot both succeed and fail")
                     after[target] = After(target, when)
@@ -139,11 +144,16 @@ class Plan:
         return True
 
 
-def _both(when: str, other: str) -> str:
-    """What is to be waited for if both are asked of one task; '' if that can never be."""
-    if when == other or other == "ended":
-        return when
-    return other if when == "ended" else ""
+def _check_redos(specs: list[TaskSpec], answer: LookedUp) -> None:
+    """A task is redone once, then its redo is: so what it blocked waits for one task, not two."""
+    seen: set[str] = set()
+    for spec in specs:
+        redone_as = [k.redone_as for k in _found(spec.redo_of, answer) if k.id == spec.redo_of]
+        if any(redone_as):
+            raise Conflict(f"{spec.redo_of} was redone as {redone_as[0]}: redo that one")
+        if spec.redo_of and spec.redo_of in seen:
+            raise Conflict(f"{spec.redo_of} cannot be redone twice")
+        seen.add(spec.redo_of)
 
 
 def _found(ref: str, answer: LookedUp) -> list[Known]:

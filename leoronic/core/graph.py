@@ -15,6 +15,13 @@ def satisfied(state: str, when: str) -> bool:
     return when == "ended" or state == when
 
 
+def both(when: str, other: str) -> str:
+    """What is to be waited for if both are asked of one task; '' if that can never be."""
+    if other in (when, "ended"):
+        return when
+    return other if when == "ended" else ""
+
+
 def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
     """A cycle in `edges` (task -> those it waits for), first and last alike; None if none."""
     done: set[str] = set()
@@ -112,13 +119,18 @@ class Graph:
         """What `old` broke waits for `new` instead. Names the tasks whose standing changed."""
         changed: list[str] = []
         for child in list(self._children.get(old, ())):
-            broken = self._broken.get(child, {}).pop(old, None)
+            broken = self._broken.get(child, {}).get(old)
             if broken is None:
                 continue
+            waits = self._waits.get(child, {})
+            when = both(waits[new], broken[0]) if new in waits else broken[0]
+            if not when:
+                continue  # it waits for `new` itself, to end otherwise: redoing mends nothing
+            del self._broken[child][old]
             if not self._broken[child]:
                 del self._broken[child]
             self._forget_edge(old, child)
-            self._waits.setdefault(child, {})[new] = broken[0]
+            self._waits.setdefault(child, {})[new] = when
             self._children.setdefault(new, {})[child] = None
             changed.append(child)
         return self._recolour(changed)

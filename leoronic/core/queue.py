@@ -62,7 +62,7 @@ class QueueMachine:
         self._token = 0
         self._parked: list[Asked] = []
         self._plans: dict[int, Plan] = {}
-        self._own_ids: set[str] = set()  # of submissions on their way to the disk
+        self._claimed: set[str] = set()  # ids of submissions on their way to the disk
         self._changing: dict[int, tuple[object, ChangedTasks]] = {}
         self._effects: list[Effect] = []
         self._now = 0.0
@@ -168,7 +168,7 @@ class QueueMachine:
     def _on_appended(self, message: Appended) -> None:
         plan = self._plans.pop(message.token, None)
         if plan is not None:
-            self._own_ids.difference_update(plan.own_ids())
+            self._claimed.difference_update(plan.claims())
             self._effects.append(Reply(plan.request, Accepted(plan.ids)))
         changing = self._changing.pop(message.token, None)
         if changing is not None:
@@ -226,14 +226,14 @@ class QueueMachine:
     def _submit(self, asked: Asked) -> None:
         assert isinstance(asked.message, SubmitSpecs)
         plan = Plan(asked.request, asked.message)
-        own_ids = plan.own_ids()
-        if not self._own_ids.isdisjoint(own_ids):
+        claims = plan.claims()
+        if not self._claimed.isdisjoint(claims):
             self._park(asked)  # the same id is on its way to the disk: wait how that ends
             return
         if len(self.tasks.live) + len(asked.message.specs) > LIVE_TASKS_MAX:
             self._refuse(plan, Unavailable(f"the queue holds {LIVE_TASKS_MAX} tasks, its most"))
             return
-        self._own_ids.update(own_ids)
+        self._claimed.update(claims)
         refs = plan.references()
         if refs:
             self._token += 1
@@ -251,11 +251,11 @@ class QueueMachine:
         if plan.entries:
             self._plans[self._append(plan.entries)] = plan
         else:
-            self._own_ids.difference_update(plan.own_ids())
+            self._claimed.difference_update(plan.claims())
             self._effects.append(Reply(plan.request, Accepted(plan.ids)))
 
     def _refuse(self, plan: Plan, error: LeoronicError) -> None:
-        self._own_ids.difference_update(plan.own_ids())
+        self._claimed.difference_update(plan.claims())
         self._effects.append(Fail(plan.request, error))
 
     def _change(self, asked: Asked) -> None:

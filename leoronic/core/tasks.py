@@ -175,7 +175,10 @@ class Tasks:
             return
         if entry.attempt <= record.attempt:
             return
-        self._unoffer(record)
+        if record.status is Status.OFFERED:
+            # The scheduler assigned it, so it need not be told. Should it offer it again after all,
+            # the journal refuses to start it.
+            del self.ready[record.task_class.number].offered[record.id]
         record.attempt, record.node = entry.attempt, entry.node
         record.status = Status.RUNNING
         self._dirty[record.task_class.number] = None

@@ -60,7 +60,8 @@ WHERE id = :id AND elements IS NOT NULL
 """
 _CANCEL_ELEMENT = """
 INSERT OR IGNORE INTO attempts(task, attempt, node, ended_at, final, state)
-VALUES (?, 0, '', ?, 1, ?)
+SELECT ?1, 0, '', ?2, 1, ?3
+WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE task = ?1 AND final = 1)
 """
 _ADD_TASK = """
 INSERT OR IGNORE INTO tasks(ord, id, origin, submitted_at, name, labels, redo_of, elements)

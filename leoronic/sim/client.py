@@ -22,7 +22,6 @@ from leoronic.sim.plan import parse_plan
 from leoronic.sim.story import Violation
 from leoronic.sim.workload import FILE, TAGS, Maker, may_be_parent
 
-REDOS_MAX = 2
 MEND_EVERY_S = 20.0
 
 
@@ -80,7 +79,7 @@ class Client:
                     self._parents += [task, spec.name] if spec.name else [task]
 
     def _turned_down(self, specs: list[TaskSpec], error: LeoronicError, tries: int) -> None:
-        serials = {parse_plan(str(spec.command)).serial for spec in specs}
+        serials = {parse_plan(str(s.command)).serial for s in specs if not s.redo_of}
         if error.definite:
             self._refused |= serials
         else:
@@ -172,13 +171,19 @@ class Client:
         elements = [p for p in task.parts if split_element(p) and not task.parts[p].final]
         self._change("release", [task.id, *elements])
         culprits = [self._facts.tasks[a.id] for a in task.spec.after if a.id in self._facts.tasks]
+        culprits = [self._newest(culprit) for culprit in culprits]
         culprits = [c for c in culprits if c.final]
         if culprits and round_number % 2 == 1:
             culprit = self._chance.choice(culprits)
-            if len(culprit.redone_as) < REDOS_MAX and round_number < 8:
+            if round_number < 8:
                 self.redo(culprit)
             elif round_number >= 9:
                 self._change("cancel", [task.id])
+
+    def _newest(self, task: TaskFacts) -> TaskFacts:
+        while task.redone_as:
+            task = self._facts.tasks[task.redone_as[-1]]
+        return task
 
     def check(self) -> None:
         """Promises, once everything is quiet."""

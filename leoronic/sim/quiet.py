@@ -179,7 +179,7 @@ def nothing_leaks(node: SimNode, invariants: Invariants) -> None:
         "queue.classes": len(tasks.classes),
         "queue.strangers": len(tasks.strangers),
         "queue.plans": len(queue._plans),
-        "queue.own_ids": len(queue._own_ids),
+        "queue.claimed": len(queue._claimed),
         "queue.changing": len(queue._changing),
         "queue.parked": len(queue._parked),
         "graph.waits": len(tasks.graph._waits),

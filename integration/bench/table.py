@@ -1,0 +1,63 @@
+"""The figures as a Markdown table, and its place in a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from integration.bench.figure import Figure, Missing, format_number, format_samples
+
+COLUMNS = ("what", "ours", "beside it", "ratio", "goal", "met?")
+BEGIN = "<!-- bench: begin, written by `python -m integration.bench --write` -->"
+END = "<!-- bench: end -->"
+
+
+def rows(figure: Figure) -> list[tuple[str, ...]]:
+    """One row for the figure and its first rival, one for each other rival."""
+    found: list[tuple[str, ...]] = []
+    first = (f"{figure.what}, {figure.unit}", format_samples(figure.ours))
+    last = (_goal(figure), {True: "yes", False: "NO", None: ""}[figure.met()])
+    for name, theirs in figure.rivals.items() or {"": Missing("")}.items():
+        if isinstance(theirs, Missing):
+            beside = f"{name}: not available: {theirs.reason}" if name else ""
+        else:
+            beside = f"{name}: {format_samples(theirs)}"
+        ratio = figure.ratio(name)
+        middle = (beside, "" if ratio is None else f"{format_number(ratio)} x")
+        found.append((*first, *middle, *last))
+        first = last = ("", "")
+    return found
+
+
+def _goal(figure: Figure) -> str:
+    if figure.goal is None:
+        return ""
+    if figure.goal.of is not None:
+        return f"{figure.goal.limit:g} x {figure.goal.of}"
+    return f"{'at least' if figure.more else 'at most'} {figure.goal.limit:,g}"
+
+
+def markdown(figures: Iterable[Figure]) -> str:
+    """The table. Its columns are aligned, so that it also reads well in a terminal."""
+    lines = [COLUMNS, *(row for figure in figures for row in rows(figure))]
+    lines = [tuple(cell.replace("|", "\\|") for cell in line) for line in lines]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    lines.insert(1, tuple("-" * width for width in widths))
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |"
+        for line in lines
+    )
+
+
+def replaced(document: str, text: str) -> str:
+    """The document with `text` between its two marks. Raises ValueError if they are not there."""
+    before, begin, rest = document.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the document needs the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def write(path: Path, text: str) -> None:
+    """Put `text` between the marks of the document at `path`."""
+    path.write_text(replaced(path.read_text(), text))
