@@ -1,6 +1,7 @@
 """huey's side of the benchmark: tasks, and a driver that is asked over stdin, one JSON a line.
 
-Runs in an environment that has huey and redis, not in ours. HUEY_SOCKET names redis' socket.
+Runs in an environment that has huey and redis, not in ours, as `import huey_side` (tasks carry the
+name of their module). HUEY_SOCKET names redis' socket.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Driver:
 
 
 def main() -> None:
+    """Answer until stdin ends."""
     driver = Driver()
     bash("true").get(blocking=True, timeout=20)
     print(json.dumps("ready"), flush=True)
@@ -84,6 +86,3 @@ def main() -> None:
         request = json.loads(line)
         print(json.dumps(getattr(driver, request["do"])(request["count"])), flush=True)
 
-
-if __name__ == "__main__":
-    main()

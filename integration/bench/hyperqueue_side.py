@@ -26,7 +26,7 @@ class Cluster:
         self._new_job: Callable[..., Any] = Job
         self._folder = folder
         self._jobs = 0
-        self._cluster = LocalCluster(folder / "server", WorkerConfig(cores=2))
+        self._cluster = LocalCluster(str(folder / "server"), WorkerConfig(cores=2))
         self._client = self._cluster.client()
 
     def _job(self, count: int, command: list[str] | None = None) -> Any:
@@ -88,11 +88,11 @@ class Cluster:
 
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
+    cluster = Cluster(Path(sys.argv[1]))
     # It draws progress bars, and its server logs.
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
-    cluster = Cluster(Path(sys.argv[1]))
     print(json.dumps("ready"), file=answers)
     for line in sys.stdin:
         request = json.loads(line)

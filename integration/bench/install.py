@@ -30,9 +30,15 @@ def program(name: str, package: str) -> str:
 
 @cache
 def _apt_updated() -> bool:
-    return subprocess.run(
-        ["apt-get", "update", "-qq"], timeout=INSTALL_TIMEOUT_S, capture_output=True, check=False
-    ).returncode == 0
+    return (
+        subprocess.run(
+            ["apt-get", "update", "-qq"],
+            timeout=INSTALL_TIMEOUT_S,
+            capture_output=True,
+            check=False,
+        ).returncode
+        == 0
+    )
 
 
 def _apt(package: str) -> None:

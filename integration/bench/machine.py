@@ -35,9 +35,7 @@ def load() -> float:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Processor time of these processes so far, to the nanosecond (/proc's `stat` has ticks)."""
-    return sum(
-        int((task / "schedstat").read_text().split()[0]) / 1e9 for task in _threads(pids)
-    )
+    return sum(int((task / "schedstat").read_text().split()[0]) / 1e9 for task in _threads(pids))
 
 
 def wakeups(pids: Iterable[int]) -> int:

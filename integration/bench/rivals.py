@@ -64,7 +64,7 @@ def _timed(command: list[str], stdin: bytes, folder: Path, environment: dict[str
 class Limit(Rival):
     """A C loop of posix_spawn: the limit with a new bash for each task."""
 
-    name = "C posix_spawn loop (output thrown away)"
+    name = "C posix_spawn loop"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -78,7 +78,7 @@ class Limit(Rival):
 class Xargs(Rival):
     """xargs: no queue, no records; outputs run together in one file."""
 
-    name = "xargs -P2 (keeps nothing)"
+    name = "xargs -P2"
 
     def tasks(self, count: int) -> list[float]:
         """All of `count` tasks."""
@@ -89,7 +89,7 @@ class Xargs(Rival):
 class Parallel(Rival):
     """GNU parallel: a line in a log for each task; outputs one after the other in one file."""
 
-    name = "GNU parallel --joblog"
+    name = "GNU parallel"
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -237,7 +237,7 @@ class Huey(Rival):
             self._processes.append(
                 self._spawn([*consumer, "-w", "2", "-k", "process", "-q"], environment)
             )
-            self._side = Side([python, str(HERE / "huey_side.py")], folder, environment)
+            self._side = Side([python, "-c", "import huey_side; huey_side.main()"], folder, environment)
         except Unavailable:
             self._end()
             raise

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from leoronic.core.entries import Entry, Numbered, Submitted, encode
 from leoronic.core.executor import LoadOpen, Open
@@ -28,11 +28,13 @@ from leoronic.core.queue_messages import (
     AppendFailed,
     CommandsMatched,
     Committed,
+    FetchSpecs,
     Loaded,
     LoadLive,
     LookedUp,
     Lookup,
     MatchCommands,
+    SpecsFetched,
 )
 from leoronic.core.run import AttemptKey
 from leoronic.errors import DiskFull, LeoronicError
@@ -61,6 +63,21 @@ class Trim(NamedTuple):
     tasks_max: int
 
 
+class _Handles(NamedTuple):
+    """What one life of the actor has open."""
+
+    journal: Journal
+    reader: sqlite3.Connection
+    thread: ThreadPoolExecutor
+
+    def close(self) -> None:
+        """Wait for a commit under way, and close. What was not committed is forgotten."""
+        self.thread.shutdown()
+        self.journal.rollback()
+        self.reader.close()
+        self.journal.connection.close()
+
+
 class _Scan:
     """A search through live commands, a slice for each message."""
 
@@ -74,6 +91,10 @@ class _Scan:
 class JournalActor(Actor):
     """Owns the database `path`. `on_node` is told the node's id once it is open."""
 
+    # What is open, by path: a life that crashed leaves its connection, maybe in mid-commit, and
+    # two connections must never write at once.
+    _open: ClassVar[dict[Path, _Handles]] = {}
+
     def __init__(self, path: Path, *, first_start: bool, on_node: Callable[[str], None]) -> None:
         self._path = path
         self._first_start = first_start
@@ -86,6 +107,9 @@ class JournalActor(Actor):
 
     async def started(self) -> None:
         """Open the database; a damaged one is set aside, and that is told."""
+        left = self._open.pop(self._path, None)
+        if left is not None:
+            await asyncio.to_thread(left.close)
         opened = open_database(self._path, first_start=self._first_start)
         if opened.story:
             self.context.log.error("database replaced", why=opened.story, node=opened.node)
@@ -95,15 +119,14 @@ class JournalActor(Actor):
         self._reader = connect_reader(self._path)
         self._reads = Reads(self._reader)
         self._thread = ThreadPoolExecutor(1, "journal")
+        self._open[self._path] = _Handles(self._journal, self._reader, self._thread)
         self._on_node(opened.node)
 
     async def stopping(self) -> None:
         """Finish what is being written, then close."""
         while self._cycle is not None and not self._cycle.done():
             await asyncio.wait([self._cycle])
-        self._thread.shutdown()
-        self._reader.close()
-        self._journal.connection.close()
+        self._open.pop(self._path).close()
 
     async def handle(self, message: Any) -> Any:
         """Take appends, and answer what is asked of the disk."""
@@ -113,6 +136,10 @@ class JournalActor(Actor):
                 self._wake()
             case Lookup(sender, token, refs):
                 await self._tell(sender, self._look_up(token, refs))
+            case FetchSpecs(sender, tasks):
+                found = {task: self._reads.spec(task) for task in tasks}
+                specs = {task: spec for task, spec in found.items() if spec is not None}
+                await self._tell(sender, SpecsFetched(specs))
             case MatchCommands(sender, regex):
                 self.context.send_now(_Scan(sender, regex))
             case _Scan():

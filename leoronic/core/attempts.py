@@ -281,15 +281,22 @@ class Attempts:
 
     `attempts_max` bounds how many (running, and ended but not forgotten): a `Run` beyond it ends at
     once as `cannot start`. `linger_s` is how long output may stay open after the shell has gone;
-    `grace_s` is the time between TERM and KILL where a message does not say.
+    `grace_s` is the time between TERM and KILL where a message does not say; `runner` names this
+    life of the runner.
     """
 
     def __init__(
-        self, *, attempts_max: int = 1024, linger_s: float = 5.0, grace_s: float = 5.0
+        self,
+        *,
+        attempts_max: int = 1024,
+        linger_s: float = 5.0,
+        grace_s: float = 5.0,
+        runner: str = "",
     ) -> None:
         assert attempts_max > 0
         self._attempts: dict[AttemptKey, _Attempt] = {}
         self._attempts_max = attempts_max
+        self._runner = runner
         self._linger_s = linger_s
         self._grace_s = grace_s
         self._behind: dict[AttemptKey, list[AttemptKey]] = {}
@@ -321,7 +328,7 @@ class Attempts:
             else:
                 task, attempt = entry.key
                 running.append(Spawned(task, attempt, entry.pid, entry.started_at))
-        return Inventory(running, exited)
+        return Inventory(running, exited, self._runner)
 
     def story(self, key: AttemptKey) -> list[str]:
         """The last events of this attempt, oldest first, one line each."""

@@ -29,12 +29,16 @@ class Submitted(_Entry, frozen=True):
 
 
 class Started(_Entry, frozen=True):
-    """Attempt `attempt` (from 1) is about to run on `node`. Durable before any process exists."""
+    """Attempt `attempt` (from 1) is about to run on `node`. Durable before any process exists.
+
+    `runner` is the life of the runner that it is meant for (`run.Inventory`).
+    """
 
     task: str
     attempt: int
     node: str
     at: float
+    runner: str = ""
 
 
 class Finished(_Entry, frozen=True):

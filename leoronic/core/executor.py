@@ -29,7 +29,9 @@ from leoronic.core.queue_messages import (
     Appended,
     AppendFailed,
     Declined,
+    FetchSpecs,
     Item,
+    SpecsFetched,
     StopAttempt,
 )
 from leoronic.core.records import TaskClass
@@ -71,6 +73,7 @@ class OpenAttempt(msgspec.Struct, frozen=True):
     need: Need
     retries_left: int
     hold_if_lost: bool
+    runner: str = ""
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -116,7 +119,15 @@ class _Stage(Enum):
 
 
 class _Attempt:
-    __slots__ = ("class_number", "hold_if_lost", "need", "retries_left", "stage", "stop_reason")
+    __slots__ = (
+        "class_number",
+        "hold_if_lost",
+        "need",
+        "retries_left",
+        "runner",
+        "stage",
+        "stop_reason",
+    )
 
     def __init__(
         self,
@@ -124,8 +135,10 @@ class _Attempt:
         retries_left: int,
         hold_if_lost: bool,
         stage: _Stage,
+        runner: str,
         class_number: int = 0,
     ) -> None:
+        self.runner = runner  # the life of the runner it is meant for
         self.need = need
         self.class_number = class_number
         self.retries_left = retries_left
@@ -148,6 +161,7 @@ class ExecutorMachine:
         self._open: bool = False  # the journal has told what was running
         self._early: list[Inventory | ExitedMany] = []  # what the runner told before that
         self._connected = False  # the runner has told what is running
+        self._runner = ""  # which life of it
         self._offered = False
         self._attempts: dict[AttemptKey, _Attempt] = {}
         self._unsent: list[Run] = []
@@ -171,6 +185,7 @@ class ExecutorMachine:
             ExitedMany: self._on_exited_many,
             Inventory: self._on_inventory,
             RunnerDown: self._on_runner_down,
+            SpecsFetched: self._on_specs_fetched,
             StopAttempt: self._on_stop_attempt,
             Abandon: self._on_abandon,
             Asked: self._on_asked,
@@ -215,7 +230,11 @@ class ExecutorMachine:
         for known in message.attempts:
             key = (known.task, known.attempt)
             self._attempts[key] = _Attempt(
-                known.need, known.retries_left, known.hold_if_lost, _Stage.RUNNING
+                known.need,
+                known.retries_left,
+                known.hold_if_lost,
+                _Stage.RUNNING,
+                known.runner,
             )
             self._ledger.restore(key, known.need)
         early, self._early = self._early, []
@@ -229,20 +248,38 @@ class ExecutorMachine:
             return
         first = not self._connected
         self._connected = True
+        self._runner = message.runner
         held = {(s.task, s.attempt) for s in message.running} | {e.key for e in message.exited}
         unsent = {run.key for run in self._unsent}
-        lost = [
+        missing = [
             key
             for key, attempt in self._attempts.items()
             if attempt.stage is _Stage.RUNNING and key not in held and key not in unsent
         ]
-        self._lose(lost, "the runner no longer has it")
+        # A runner forgets nothing before it is on disk: what this life of it does not have, it
+        # never got, and so it never ran.
+        never = [key for key in missing if message.runner and self._meant_for(key, message.runner)]
+        self._lose([key for key in missing if key not in never], "the runner no longer has it")
+        if never:
+            self._send("journal", FetchSpecs("runner", [task for task, _ in never]))
         for spawned in message.running:
             if (spawned.task, spawned.attempt) not in self._attempts:
                 self._send("runner_host", Kill(spawned.task, spawned.attempt, "superseded"))
         self._end(message.exited)
         if first:
             self._offer()
+        self._flush_unsent()
+
+    def _meant_for(self, key: AttemptKey, runner: str) -> bool:
+        return self._attempts[key].runner == runner
+
+    def _on_specs_fetched(self, message: SpecsFetched) -> None:
+        """Attempts that never reached the runner are sent again."""
+        unsent = {run.key for run in self._unsent}
+        for key, attempt in self._attempts.items():
+            spec = message.specs.get(key[0])
+            if spec is not None and attempt.stage is _Stage.RUNNING and key not in unsent:
+                self._unsent.append(make_run(*key, spec, self._name))
         self._flush_unsent()
 
     def _lose(self, keys: list[AttemptKey], suspicion: str) -> None:
@@ -291,6 +328,9 @@ class ExecutorMachine:
         for item, task_class in message.items:
             key = (item.task, item.attempt)
             if key in self._attempts:
+                # Offered twice. If it holds no share (any more), the scheduler must not think so.
+                if key not in self._ledger.held:
+                    self._freed.append((key, None))
                 continue
             if not self._takes(task_class):
                 declined.append(item.task)
@@ -323,9 +363,10 @@ class ExecutorMachine:
             item.retries_left,
             item.hold_if_lost,
             _Stage.STARTING,
+            self._runner,
             task_class.number,
         )
-        return Started(item.task, item.attempt, self._node, self._now)
+        return Started(item.task, item.attempt, self._node, self._now, self._runner)
 
     def _takes(self, task_class: TaskClass) -> bool:
         if self._abandoned or (self._draining and not task_class.node):

@@ -184,6 +184,19 @@ class AppendFailed(msgspec.Struct, frozen=True):
     error: LeoronicError
 
 
+class FetchSpecs(msgspec.Struct, frozen=True):
+    """The specs of these tasks or elements. Answer: `SpecsFetched`."""
+
+    sender: str
+    tasks: list[str]
+
+
+class SpecsFetched(msgspec.Struct, frozen=True):
+    """Answer to `FetchSpecs`: by task; those forgotten meanwhile are left out."""
+
+    specs: dict[str, TaskSpec]
+
+
 class Committed(msgspec.Struct, frozen=True):
     """To the queue: entries that are on disk now, whoever wrote them, in journal order."""
 

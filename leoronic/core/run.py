@@ -124,10 +124,15 @@ class ExitedMany(msgspec.Struct, frozen=True, tag=True):
 
 
 class Inventory(msgspec.Struct, frozen=True, tag=True):
-    """All that the runner holds: attempts that run, and outcomes nobody has made durable yet."""
+    """All that the runner holds: attempts that run, and outcomes nobody has made durable yet.
+
+    `runner` names this life of the runner: an attempt that was meant for it and is not here never
+    reached it, while one that an earlier life had is lost.
+    """
 
     running: list[Spawned]
     exited: list[Exited]
+    runner: str = ""
 
 
 class OutputPart(msgspec.Struct, frozen=True, tag=True):

@@ -34,8 +34,8 @@ from leoronic.errors import DiskFull
 from leoronic.journal.schema import STATE_CODES
 
 _START = """
-INSERT INTO attempts(task, attempt, node, started_at)
-SELECT :task, :attempt, :node, :at
+INSERT INTO attempts(task, attempt, node, runner, started_at)
+SELECT :task, :attempt, :node, :runner, :at
 WHERE (SELECT state FROM tasks WHERE id = :base) = 0
   AND NOT EXISTS (SELECT 1 FROM attempts WHERE task = :task AND (attempt >= :attempt OR final = 1))
 """
@@ -180,6 +180,7 @@ class Journal:
                 "task": entry.task,
                 "attempt": entry.attempt,
                 "node": entry.node,
+                "runner": entry.runner,
                 "at": entry.at,
                 "base": element[0] if element else entry.task,
             },

@@ -273,11 +273,12 @@ class Reads:
     def open_attempts(self, node: str) -> list[OpenAttempt]:
         """Attempts that started on `node` and have no end."""
         rows = self._connection.execute(
-            "SELECT task, attempt FROM attempts WHERE node = ? AND ended_at IS NULL", (node,)
+            "SELECT task, attempt, runner FROM attempts WHERE node = ? AND ended_at IS NULL",
+            (node,),
         ).fetchall()
-        return [self._open_attempt(task, attempt) for task, attempt in rows]
+        return [self._open_attempt(*row) for row in rows]
 
-    def _open_attempt(self, task: str, attempt: int) -> OpenAttempt:
+    def _open_attempt(self, task: str, attempt: int, runner: str) -> OpenAttempt:
         spec = self.spec(task)
         assert spec is not None, f"attempt of unknown task {task}"
         earlier = self.attempts(task)[:-1]
@@ -295,6 +296,7 @@ class Reads:
             need,
             spec.retries - (len(earlier) - losses),
             spec.on_loss == "hold" or losses + 1 >= LOSSES_MAX,
+            runner,
         )
 
     def tags(self, node: str) -> list[str]:

@@ -60,6 +60,7 @@ CREATE TABLE attempts (
   task       TEXT NOT NULL,           -- ID or ID.INDEX
   attempt    INTEGER NOT NULL,        -- from 1; 0: cancelled before the first
   node       TEXT NOT NULL,
+  runner     TEXT NOT NULL DEFAULT '',    -- the life of the runner it was meant for
   started_at REAL,
   ended_at   REAL,                    -- NULL: no end is known
   final      INTEGER NOT NULL DEFAULT 0,

@@ -63,7 +63,10 @@ class RunnerActor(Actor):
     def __init__(self, config: RunnerConfig) -> None:
         self._config = config
         self._machine = Attempts(
-            attempts_max=config.attempts_max, linger_s=config.linger_s, grace_s=config.grace_s
+            attempts_max=config.attempts_max,
+            linger_s=config.linger_s,
+            grace_s=config.grace_s,
+            runner=os.urandom(6).hex(),
         )
         self._live: dict[AttemptKey, Live] = {}
         self._events: deque[core.Event] = deque()

@@ -21,11 +21,13 @@ from leoronic.core.queue_messages import (
     AppendFailed,
     CommandsMatched,
     Committed,
+    FetchSpecs,
     Loaded,
     LoadLive,
     LookedUp,
     Lookup,
     MatchCommands,
+    SpecsFetched,
 )
 from leoronic.core.run import AttemptKey
 from leoronic.errors import DiskFull
@@ -110,6 +112,10 @@ class JournalHost(Mailbox):
                 self._wake()
             case Lookup(sender, token, refs):
                 self.node.send(sender, look_up(self.reads, token, refs))
+            case FetchSpecs(sender, tasks):
+                found = {task: self.reads.spec(task) for task in tasks}
+                specs = {task: spec for task, spec in found.items() if spec is not None}
+                self.node.send(sender, SpecsFetched(specs))
             case MatchCommands():
                 self.deliver(_Scan(message))
             case _Scan():

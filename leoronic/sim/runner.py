@@ -60,7 +60,9 @@ class RunnerHost:
         watcher: Watcher,
         tell: Callable[[str, object], None],
     ) -> None:
-        self.machine = core.Attempts(linger_s=LINGER_S, grace_s=GRACE_S)
+        self.machine = core.Attempts(
+            linger_s=LINGER_S, grace_s=GRACE_S, runner=f"{chance.getrandbits(48):012x}"
+        )
         self.doubles = False  # fault: outcomes are told twice
         self._clock = clock
         self._chance = chance

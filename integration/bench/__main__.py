@@ -1,0 +1,70 @@
+"""Measures everything, prints a table: `python -m integration.bench [--quick] [--only NAME]`.
+
+About ten minutes; a minute with --quick. All that it starts it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from integration.bench import footprint, latency, machine, rate, submission, table
+from integration.bench.figure import Figure
+from integration.bench.session import Session
+
+SECTIONS = {
+    "rate": rate.measure,
+    "submission": submission.measure,
+    "latency": latency.measure,
+    "idle": footprint.measure,
+}
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m integration.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, a tenth of the counts")
+    parser.add_argument(
+        "--only", action="append", choices=tuple(SECTIONS), help="one part; may be repeated"
+    )
+    parser.add_argument("--json", metavar="FILE", type=Path, help="all samples, as JSON")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Measure what was asked for. Returns 0 also where goals are missed: the table says so."""
+    options = _arguments()
+    figures: list[Figure] = []
+    with tempfile.TemporaryDirectory(prefix="leoronic-bench-") as name:
+        folder = Path(name)
+        about = machine.describe(folder)
+        before, began = machine.load(), time.monotonic()
+        for section in options.only or SECTIONS:
+            # Each with rivals of its own, so that one's leavings are not another's burden.
+            with Session(folder / section, options.quick) as session:
+                session.folder.mkdir()
+                session.say(section)
+                figures += SECTIONS[section](session)
+        passed = time.monotonic() - began
+    table_text = table.markdown(figures)
+    text = (
+        f"Measured {time.strftime('%Y-%m-%d')} on {about}; load average {before:.1f} before, "
+        f"{machine.load():.1f} at the end; {passed / 60:.0f} min"
+        f"{', --quick' if options.quick else ''}.\n\n{table_text}"
+    )
+    print(text)
+    if options.json:
+        data = {"machine": about, "figures": [figure.as_json() for figure in figures]}
+        options.json.write_text(json.dumps(data, indent=1) + "\n")
+    if options.write:
+        table.write(DOCUMENT, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
