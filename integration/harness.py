@@ -287,6 +287,10 @@ class Node:
         found: dict[str, Any] = self.ask(commands.Status())
         return found
 
+    def ask_state(self) -> str:
+        """`up` or `draining`."""
+        return str(self.ask(commands.Nodes())["nodes"][0]["state"])
+
     def counts(self) -> dict[str, int]:
         """State -> tasks in it, those with any."""
         return {state: count for state, count in self.status()["tasks"].items() if count}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -54,9 +54,14 @@ class FakeContext:
         self.spawned: dict[AttemptKey, Spawned] = {}
         self.batches: list[int] = []
         self.changed = asyncio.Event()
+        self.listener: Callable[[Any], None] | None = None
+        """Gets what is emitted instead, if set."""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def emit(self, message: Any) -> None:
+        if self.listener is not None:
+            self.listener(message)
+            return
         match message:
             case Spawned():
                 self.spawned[message.task, message.attempt] = message

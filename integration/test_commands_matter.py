@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -32,7 +33,7 @@ TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])
 QUOTING = st.text("ab \t\n\r'\"`$\\!*?[]{}()<>|&;#~=%^éß日🙂\x01\x7f\x1b", max_size=40)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(TEXT | QUOTING, min_size=1, max_size=12))
 def test_texts_come_back(node: Node, texts: list[str]) -> None:
     """What a quoted text holds is printed byte for byte; so are stdin, env and items."""
@@ -91,16 +92,10 @@ def test_lists(node: Node) -> None:
 
 @pytest.mark.parametrize("task", [{"command": "echo a\0b"}, {"command": "cat", "env": {"A": "\0"}}])
 def test_nul_is_refused(node: Node, task: dict[str, object]) -> None:
-    """It can be in no command and no variable; the error says so."""
+    """It can be in no command, variable or text; the error says so."""
     with pytest.raises(BadRequest) as caught:
         node.submit(task)
     assert "NUL" in str(caught.value.problems or caught.value)
-
-
-def test_nul_in_stdin(node: Node) -> None:
-    """Standard input may hold anything."""
-    ended = node.run({"command": "cat", "stdin": "a\0b"})
-    assert b"a\0b" == node.output(ended["id"])
 
 
 def test_100_000_characters(node: Node) -> None:
@@ -109,7 +104,6 @@ def test_100_000_characters(node: Node) -> None:
         text = "x" * (length // 2 - 1) + "é" * (length // 2)
         ended = node.run(f"printf %s '{text}' | md5sum; exit 3")
         assert ("failed", 3) == (ended["state"], ended["exit_code"])
-        import hashlib
 
         assert hashlib.md5(text.encode()).hexdigest() in node.output(ended["id"]).decode()
 

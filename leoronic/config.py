@@ -162,9 +162,12 @@ def _name(value: object) -> str:
 
 
 def _cpus(value: object) -> float:
-    cpus = float(value)  # type: ignore[arg-type]
+    try:
+        cpus = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        cpus = 0.0
     if not 0 < cpus <= 65536:
-        raise ValueError(f"{value} is not a number of cpus")
+        raise ValueError(f"{value!r} is not a number of cpus, such as 2 or 0.5")
     return cpus
 
 

@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 
+from integration.bench import rate
 from integration.bench.figure import Figure, Goal
 from integration.bench.install import Unavailable
-from integration.bench.rivals import Huey, HyperQueue, Rival, Spooler
+from integration.bench.rivals import Huey, HyperQueue, Spooler
 from integration.bench.session import Missing, Samples, Session, Work, ours
 from integration.harness import Node
 from leoronic.client import Client
@@ -19,6 +20,7 @@ from leoronic.core import commands
 
 SAMPLES = 40
 ROUNDS = 5
+IDLE_S = 0.01
 TASK = b'{"command":"echo hi"}'
 
 # Times each call; the shell's own clock costs nothing.
@@ -57,10 +59,12 @@ def measure(session: Session) -> list[Figure]:
     """Both, beside the rivals that have something to compare."""
     samples = session.scaled(SAMPLES, 10)
     with session.node() as node:
-        return [_latency(session, node, samples), _adding(session, node, samples)]
+        rate.run_tasks(node, 50)
+        return [*_latency(session, node, samples), _adding(session, node, samples)]
 
 
-def _latency(session: Session, node: Node, samples: int) -> Figure:
+def _latency(session: Session, node: Node, samples: int) -> list[Figure]:
+    beyond: list[float] = []
     with node.client() as client:
 
         def mine() -> list[float]:
@@ -68,29 +72,22 @@ def _latency(session: Session, node: Node, samples: int) -> Figure:
             for _ in range(samples):
                 alone = bash_alone()
                 # Idle, as it would be for somebody who types.
-                time.sleep(0.01)
-                found.append((submit_to_end(client) - alone) * 1e3)
+                time.sleep(IDLE_S)
+                found.append(submit_to_end(client) * 1e3)
+                beyond.append(found[-1] - alone * 1e3)
             return found
 
-        works: dict[str, Work | Missing] = {"ours": mine}
+        works: dict[str, Work | Missing] = {
+            "ours": mine,
+            "`bash -c` by itself": lambda: [bash_alone() * 1e3 for _ in range(samples)],
+        }
         for kind in (Huey, HyperQueue, Spooler):
-            works[kind.name] = _less_bash(session, kind, samples)
+            works[kind.name] = session.measured(kind, "latency", samples, lambda s: s * 1e3)
         found = session.take_turns(session.rounds(ROUNDS), works)
-    return Figure(
-        "submit to finished, beyond `bash -c` itself", "ms", ours(found), found, False, Goal(3)
-    )
-
-
-def _less_bash(session: Session, kind: type[Rival], samples: int) -> Work | Missing:
-    rival = session.rival(kind)
-    if isinstance(rival, Missing):
-        return rival
-
-    def work() -> list[float]:
-        alone = sorted(bash_alone() for _ in range(samples))[samples // 2]
-        return [(seconds - alone) * 1e3 for seconds in rival.measure("latency", samples)]
-
-    return work
+    return [
+        Figure("submit to finished", "ms", ours(found), found),
+        Figure("the same, beyond `bash -c` by itself", "ms", beyond, {}, False, Goal(3)),
+    ]
 
 
 def _adding(session: Session, node: Node, samples: int) -> Figure:

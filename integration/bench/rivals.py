@@ -157,6 +157,7 @@ class Spooler(Rival):
             began = time.perf_counter()
             self._run("-f", "bash", "-c", COMMAND)
             found.append(time.perf_counter() - began)
+            time.sleep(0.01)
         return found
 
     def pids(self) -> list[int]:
@@ -237,7 +238,9 @@ class Huey(Rival):
             self._processes.append(
                 self._spawn([*consumer, "-w", "2", "-k", "process", "-q"], environment)
             )
-            self._side = Side([python, "-c", "import huey_side; huey_side.main()"], folder, environment)
+            self._side = Side(
+                [python, "-c", "import huey_side; huey_side.main()"], folder, environment
+            )
         except Unavailable:
             self._end()
             raise

@@ -50,7 +50,7 @@ async def drive(bench: Bench, tasks: int, at_once: int, fresh: bool, command: st
             else:
                 loop.create_task(more(len(message.exits)))  # noqa: RUF006
 
-    bench.context.emit = emit  # type: ignore[method-assign]
+    bench.context.listener = emit
     begin = time.perf_counter()
     await more(at_once)
     await asyncio.wait_for(done, 120)

@@ -65,7 +65,10 @@ class Side:
         line = stdout.readline()
         if not line:
             raise Unavailable(f"it has ended: {self._last_error()}")
-        found: list[float] = json.loads(line)
+        try:
+            found: list[float] = json.loads(line)
+        except ValueError:
+            raise Unavailable(f"no answer but {line[:80]!r}") from None
         return found
 
     def _last_error(self) -> str:

@@ -10,7 +10,7 @@ from integration.bench import rate
 from integration.bench.figure import Figure, Goal
 from integration.bench.rivals import Huey, HyperQueue
 from integration.bench.session import Session, command_line, ours
-from integration.harness import Node
+from integration.harness import Node, wait_until
 from leoronic.core import commands
 
 PART = 100_000
@@ -45,7 +45,7 @@ def dispatch_rate(node: Node, count: int) -> float:
             time.sleep(0.005)
         seconds = time.perf_counter() - began
         client.request(commands.Drain())
-    node.wait_counts(**{k: v for k, v in node.counts().items() if k != "running"})
+    wait_until(lambda: not node.counts().get("running"), "the last of them to end")
     return done / seconds
 
 

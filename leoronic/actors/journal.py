@@ -299,11 +299,12 @@ class JournalActor(Actor):
             return
         if isinstance(message, LoadOpen):
             attempts = self._reads.open_attempts(node)
-            await self._tell(message.sender, Open(attempts, self._reads.tags(node)))
+            answer = Open(attempts, self._reads.tags(node), message.life)
+            await self._tell(message.sender, answer)
             return
         live = self._reads.live()
         while part := list(islice(live, SLICE_ENTRIES)):
-            await self._tell(message.sender, Loaded(part))
+            await self._tell(message.sender, Loaded(part, life=message.life))
             await asyncio.sleep(0)
         await self._tell(
             message.sender,
@@ -313,6 +314,7 @@ class JournalActor(Actor):
                 node=node,
                 number=self._journal.number,
                 finals=self._reads.ended(),
+                life=message.life,
             ),
         )
 

@@ -10,11 +10,14 @@ from collections.abc import Iterable
 
 from leoronic.core.records import FINAL_STATES, Record, Status, TaskClass
 
+# No array is as long; and Python refuses to read numbers of thousands of digits.
+INDEX_DIGITS_MAX = 18
+
 
 def split_element(task: str) -> tuple[str, int] | None:
     """(array id, index) of an element id such as `k3f9.12`; None for any other id."""
     array, dot, index = task.rpartition(".")
-    if not dot or not index.isascii() or not index.isdigit():
+    if not dot or len(index) > INDEX_DIGITS_MAX or not index.isascii() or not index.isdigit():
         return None
     return array, int(index)
 
@@ -22,7 +25,7 @@ def split_element(task: str) -> tuple[str, int] | None:
 class ArrayRecord(Record):
     """The record of an array: which elements were made, and how those that ended did."""
 
-    __slots__ = ("_gaps", "_next", "_skipped", "count", "elements", "ended")
+    __slots__ = ("_next", "_skipped", "count", "elements", "ended")
 
     def __init__(self, id: str, order: int, task_class: TaskClass, count: int) -> None:
         super().__init__(id, order, task_class)
@@ -30,8 +33,7 @@ class ArrayRecord(Record):
         self.elements: dict[int, Record] = {}
         self.ended = dict.fromkeys(FINAL_STATES, 0)
         self._next = 0
-        self._gaps: list[int] = []  # below `_next`, never started: after a restart only
-        self._skipped: set[int] = set()  # cancelled before their turn came
+        self._skipped: set[int] = set()  # from `_next` on, made or ended before their turn came
 
     @property
     def state(self) -> str:
@@ -44,13 +46,12 @@ class ArrayRecord(Record):
     def has_more(self) -> bool:
         """Whether an element has not been made yet."""
         self._skip()
-        return bool(self._gaps) or self._next < self.count
+        return self._next < self.count
 
     def next_element(self) -> Record:
         """Make the next element. Only if `has_more()`."""
-        if self._gaps:
-            return self.element(self._gaps.pop())
         self._skip()
+        assert self._next < self.count, f"{self.id} has no element {self._next}"
         index = self._next
         self._next += 1
         return self.element(index)
@@ -62,9 +63,7 @@ class ArrayRecord(Record):
             found = Record(f"{self.id}.{index}", self.order, self.task_class)
             found.parent = self
             self.elements[index] = found
-            if index in self._gaps:
-                self._gaps.remove(index)
-            elif index >= self._next:
+            if index >= self._next:
                 self._skipped.add(index)
         return found
 
@@ -74,7 +73,7 @@ class ArrayRecord(Record):
             return False
         if index in self.elements:
             return True
-        return (index >= self._next and index not in self._skipped) or index in self._gaps
+        return index >= self._next and index not in self._skipped
 
     def end(self, index: int, state: str) -> bool:
         """Element `index` is final; true if it was the last of all."""
@@ -102,9 +101,8 @@ class ArrayRecord(Record):
 
     def restore(self, known: Iterable[int], ended: dict[str, int]) -> None:
         """After a restart: `known` are all elements with an entry, `ended` how many ended how."""
-        known_set = set(known)
-        self._next = max(known_set, default=-1) + 1
-        self._gaps = sorted((i for i in range(self._next) if i not in known_set), reverse=True)
+        self._skipped.update(known)
+        self._skip()
         self.ended.update(ended)
 
     def _skip(self) -> None:

@@ -194,7 +194,10 @@ class CloseOutput(msgspec.Struct, frozen=True):
 
 
 class Store(msgspec.Struct, frozen=True):
-    """Release what the attempt held and make its output durable. Answered by `Stored`."""
+    """Release what the attempt held and make its output durable. Answered by `Stored`.
+
+    Its tree is not watched any longer.
+    """
 
     key: AttemptKey
 

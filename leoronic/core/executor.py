@@ -60,9 +60,13 @@ class Start:
 
 
 class LoadOpen(msgspec.Struct, frozen=True):
-    """Asked of the journal: attempts on this node without an end. Answer: `Open`."""
+    """Asked of the journal: attempts on this node without an end. Answer: `Open`.
+
+    `life` comes back with the answer: one meant for an earlier life of the asker is void.
+    """
 
     sender: str
+    life: int = 0
 
 
 class OpenAttempt(msgspec.Struct, frozen=True):
@@ -81,6 +85,7 @@ class Open(msgspec.Struct, frozen=True):
 
     attempts: list[OpenAttempt]
     tags: list[str]
+    life: int = 0
 
 
 class RunnerDown(msgspec.Struct, frozen=True):
@@ -166,6 +171,7 @@ class ExecutorMachine:
         self._attempts: dict[AttemptKey, _Attempt] = {}
         self._unsent: list[Run] = []
         self._token = 0
+        self._life = 0
         self._appends: dict[int, Append] = {}
         self._tag_requests: dict[int, object] = {}
         self._failed: list[Append] = []
@@ -222,9 +228,12 @@ class ExecutorMachine:
     def _on_start(self, _message: Start) -> None:
         # Answers to an earlier life of this actor must not be taken for ours.
         self._token = int(self._now * 1_000_000)
-        self._send("journal", LoadOpen("runner"))
+        self._life = self._token
+        self._send("journal", LoadOpen("runner", self._life))
 
     def _on_open(self, message: Open) -> None:
+        if message.life not in (0, self._life):
+            return
         self._open = True
         self._tags = set(message.tags)
         for known in message.attempts:

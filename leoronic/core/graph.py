@@ -172,4 +172,4 @@ def _past(when: str) -> str:
 
 
 def _was(state: str) -> str:
-    return "was cancelled" if state == "cancelled" else state
+    return f"was {state}" if state in ("cancelled", "forgotten") else state

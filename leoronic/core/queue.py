@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from leoronic.core.admission import Plan
 from leoronic.core.arrays import ArrayRecord
-from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send
+from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
 from leoronic.core.entries import Cancelled, Entry, Held, Released
 from leoronic.core.queue_messages import (
     Accepted,
@@ -45,6 +45,7 @@ from leoronic.errors import LeoronicError, Unavailable
 
 LIVE_TASKS_MAX = 10_000_000
 PARKED_REQUESTS_MAX = 1024
+RETRY_APPEND_S = 1.0
 
 
 class Start:
@@ -60,10 +61,13 @@ class QueueMachine:
         self._next_id = 1
         self._loaded = False
         self._token = 0
+        self._life = 0
         self._parked: list[Asked] = []
         self._plans: dict[int, Plan] = {}
         self._claimed: set[str] = set()  # ids of submissions on their way to the disk
         self._changing: dict[int, tuple[object, ChangedTasks]] = {}
+        self._derived: dict[int, list[Entry]] = {}  # appends that follow from what was applied
+        self._unwritten: list[Entry] = []  # those for which there was no room
         self._effects: list[Effect] = []
         self._now = 0.0
         self._handlers: dict[type, Callable[..., None]] = {
@@ -108,7 +112,7 @@ class QueueMachine:
                 self._send("journal", Lookup("queue", 0, refs))
             if tasks.appends:
                 entries, tasks.appends = tasks.appends, []
-                self._append(entries)
+                self._derived[self._append(entries)] = entries
         self._effects += tasks.effects
         tasks.effects = []
         if tasks.changes:
@@ -128,9 +132,12 @@ class QueueMachine:
     def _on_start(self, _message: Start) -> None:
         # Answers to an earlier life of this actor must not be taken for ours.
         self._token = int(self._now * 1_000_000)
-        self._send("journal", LoadLive("queue"))
+        self._life = self._token
+        self._send("journal", LoadLive("queue", self._life))
 
     def _on_loaded(self, message: Loaded) -> None:
+        if message.life not in (0, self._life):
+            return
         for loaded in message.tasks:
             self.tasks.load(loaded)
         if not message.last:
@@ -162,10 +169,13 @@ class QueueMachine:
     # ---- the journal ----
 
     def _on_committed(self, message: Committed) -> None:
+        if not self._loaded:
+            return  # a commit was under way when this life began: what it wrote is loaded
         for numbered in message.entries:
             self.tasks.apply(numbered)
 
     def _on_appended(self, message: Appended) -> None:
+        self._derived.pop(message.token, None)
         plan = self._plans.pop(message.token, None)
         if plan is not None:
             self._claimed.difference_update(plan.claims())
@@ -176,6 +186,12 @@ class QueueMachine:
         self._unpark()
 
     def _on_append_failed(self, message: AppendFailed) -> None:
+        derived = self._derived.pop(message.token, None)
+        if derived is not None:
+            # Nobody asks for these again (an array has ended): they wait for room on the disk.
+            if not self._unwritten:
+                self._effects.append(SetTimer("append", self._now + RETRY_APPEND_S))
+            self._unwritten += derived
         plan = self._plans.pop(message.token, None)
         if plan is not None:
             self._refuse(plan, message.error)
@@ -189,6 +205,7 @@ class QueueMachine:
             plan = self._plans.pop(message.token, None)
             if plan is not None:
                 self._admit(plan, message)
+                self._unpark()  # refused, or known already: whoever waited for its ids may go on
             return
         for ref, found in message.found.items():
             known = next((k for k in found if k.id == ref), None)
@@ -212,8 +229,12 @@ class QueueMachine:
     def _on_watching(self, message: Watching) -> None:
         self.tasks.watched = message.on
 
-    def _on_fired(self, _message: Fired) -> None:
-        self.tasks.wake_delayed()
+    def _on_fired(self, message: Fired) -> None:
+        if message.name == "append":
+            self.tasks.appends += self._unwritten
+            self._unwritten = []
+        else:
+            self.tasks.wake_delayed()
 
     # ---- requests ----
 

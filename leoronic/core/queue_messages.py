@@ -243,9 +243,13 @@ class CommandsMatched(msgspec.Struct, frozen=True):
 
 
 class LoadLive(msgspec.Struct, frozen=True):
-    """Asked by a queue that starts. Answers: `Loaded` in order of submission, the last `last`."""
+    """Asked by a queue that starts. Answers: `Loaded` in order of submission, the last `last`.
+
+    `life` comes back with the answers: those meant for an earlier life of the asker are void.
+    """
 
     sender: str
+    life: int = 0
 
 
 class LoadedElement(msgspec.Struct, frozen=True):
@@ -291,3 +295,4 @@ class Loaded(msgspec.Struct, frozen=True):
     node: str = ""
     number: int = 0
     finals: dict[str, int] = {}
+    life: int = 0

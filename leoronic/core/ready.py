@@ -88,7 +88,13 @@ class ReadyClass:
 
     def _prune(self) -> None:
         """Drop what is no longer ready (cancelled, held) from the front: removal is lazy."""
-        while self._fifo and self._fifo[0].status is not Status.READY:
+        while self._fifo and not _is_ready(self._fifo[0]):
             self._fifo.popleft()
-        while self._returned and self._returned[0][2].status is not Status.READY:
+        while self._returned and not _is_ready(self._returned[0][2]):
             heapq.heappop(self._returned)
+
+
+def _is_ready(record: Record) -> bool:
+    if isinstance(record, ArrayRecord) and record.status is Status.READY and not record.has_more():
+        record.status = Status.RUNNING  # the rest of it was cancelled, element by element
+    return record.status is Status.READY

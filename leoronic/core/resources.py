@@ -1,6 +1,7 @@
 """What tasks need and nodes have: a ledger that can't be over-committed.
 
-cpus are counted in thousandths, so that fractions add up exactly; memory and storage in bytes.
+cpus are counted in thousandths and custom resources in millionths, so that fractions add up exactly;
+memory and storage in bytes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,10 @@ from leoronic.core.quantity import format_size
 def milli(cpus: float) -> int:
     """Fractional cpus as thousandths, rounded up so that nothing is ever free of charge."""
     return -int(-cpus * 1000 // 1)
+
+
+def _micro(amount: float) -> int:
+    return round(amount * 1_000_000)
 
 
 class Need(NamedTuple):
@@ -45,7 +50,7 @@ class Ledger:
         self.cpus_milli = 0
         self.memory = 0
         self.storage = 0
-        self._resources: dict[str, float] = {}
+        self._used_micro: dict[str, int] = {}
 
     def missing(self, need: Need) -> list[str]:
         """What stands in the way of `need` right now, in words; empty if it fits."""
@@ -96,11 +101,15 @@ class Ledger:
         self.memory += sign * need.memory
         self.storage += sign * need.storage
         for name, amount in need.resources:
-            self._resources[name] = self._resources.get(name, 0) + sign * amount
+            self._used_micro[name] = self.used_micro(name) + sign * _micro(amount)
 
     def used(self, name: str) -> float:
         """How much of the custom resource `name` is taken."""
-        return self._resources.get(name, 0)
+        return self.used_micro(name) / 1_000_000
+
+    def used_micro(self, name: str) -> int:
+        """The same in millionths."""
+        return self._used_micro.get(name, 0)
 
     def free(self) -> dict[str, float]:
         """What is free, for people: cpus, memory, storage and custom resources."""
@@ -110,7 +119,8 @@ class Ledger:
             "memory": capacity.memory - self.memory,
             "storage": capacity.storage - self.storage,
         }
-        free.update({name: amount - self.used(name) for name, amount in capacity.resources})
+        for name, amount in capacity.resources:
+            free[name] = (_micro(amount) - self.used_micro(name)) / 1_000_000
         return free
 
 
@@ -126,8 +136,8 @@ def shortfalls(need: Need, capacity: Capacity, ledger: Ledger | None = None) -> 
         short.append(_short("storage", need.storage, capacity.storage))
     has: Mapping[str, float] = dict(capacity.resources)
     for name, amount in need.resources:
-        used = ledger.used(name) if ledger else 0
-        if used + amount > has.get(name, 0):
+        used = ledger.used_micro(name) if ledger else 0
+        if used + _micro(amount) > _micro(has.get(name, 0)):
             short.append(_short(name, amount, has.get(name, 0)))
     return short
 

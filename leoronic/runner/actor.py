@@ -211,7 +211,7 @@ class RunnerActor(Actor):
 
     def _spawn(self, run: Run) -> None:
         try:
-            live = self._starter.start(run, self._warm, self._loop.time())
+            live = self._starter.start(run, self._warm, self._loop.time(), len(self._live))
         except (OSError, ValueError, spawn.CannotStartError) as error:
             why = str(error) if isinstance(error, spawn.CannotStartError) else spawn.one_line(error)
             self._feed(core.StartFailed(run.key, why, time.time()))

@@ -21,10 +21,12 @@ MARKER = "LEORONIC_ATTEMPT_KEY"
 # The kernel takes no argument longer than 128 KiB; what is longer comes through a descriptor.
 ARGUMENT_BYTES_MAX = 120_000
 
-# The process joins its groups itself, before it becomes the task's shell: nothing of the task runs
-# outside. A plain sh costs less than a second bash. $1 is the command, $2 bash, then the groups.
-_JOIN_GROUPS = (
-    'c=$1 b=$2; shift 2; for g; do echo $$ >"$g" || exit 126; done; exec "$b" -c "$c" bash'
+# The process prepares itself before it becomes the task's shell: nothing of the task runs outside
+# its groups. A plain sh costs less than a second bash. $1 is the command, $2 bash, $3 the limit of
+# open files, then the groups.
+_PREPARE = (
+    'c=$1 b=$2 n=$3; shift 3; [ -z "$n" ] || ulimit -Sn "$n";'
+    ' for g; do echo $$ >"$g" || exit 126; done; exec "$b" -c "$c" bash'
 )
 
 
@@ -75,22 +77,29 @@ def seal_descriptors() -> None:
                 os.set_inheritable(int(name), False)
 
 
-def raise_descriptors(wanted: int) -> tuple[int, int]:
-    """Allow this process more open files, as far as it may; the limit that it had (soft, hard).
+class Descriptors:
+    """How many files this process may have open: raised once attempts need it.
 
-    Three for each attempt are soon more than the usual 1,024.
+    Three for each attempt are soon more than the usual 1,024. Tasks get the limit that the node was
+    started with: programs that use select() break above it.
     """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < most:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return soft, hard
 
+    def __init__(self, wanted: int) -> None:
+        self._wanted = wanted
+        self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.raised_from: int | None = None
+        """What a task's own limit is to be, where it is no longer ours."""
 
-def limit_descriptors(pid: int, limit: tuple[int, int]) -> None:
-    """Give a child back the limit that ours was: programs that use select() break above 1,024."""
-    with contextlib.suppress(ProcessLookupError):
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, limit)
+    def need(self, count: int) -> None:
+        """So many will be open."""
+        if self.raised_from is not None or self._soft == resource.RLIM_INFINITY:
+            return
+        most = self._wanted
+        if self._hard != resource.RLIM_INFINITY:
+            most = min(most, self._hard)
+        if count > self._soft and most > self._soft:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, self._hard))
+            self.raised_from = self._soft
 
 
 def memory_file(content: bytes) -> int:
@@ -112,10 +121,12 @@ def spawn(
     stdout: int,
     stderr: int,
     join: Sequence[str] = (),
+    open_files: int | None = None,
 ) -> int:
     """Start `bash -c command` in a session and process group of its own; its pid.
 
-    `join` lists `cgroup.procs` files that the process enters first. Raises `CannotStartError`.
+    `join` lists `cgroup.procs` files that the process enters first; `open_files` is its limit of
+    open files, if not ours. Raises `CannotStartError`.
     """
     long_fd = -1
     try:
@@ -125,13 +136,15 @@ def spawn(
             # The `exec` shares the command's first line, so that line numbers in messages stay
             # right. The number is above those that scripts use for themselves.
             command = f'eval "exec {long_fd}<&-; $(</dev/fd/{long_fd})"'
-        if join:
-            argv = ["sh", "-c", _JOIN_GROUPS, "sh", command, bash, *join]
+        prepared = bool(join) or open_files is not None
+        if prepared:
+            most = "" if open_files is None else str(open_files)
+            argv = ["sh", "-c", _PREPARE, "sh", command, bash, most, *join]
         else:
             argv = ["bash", "-c", command]
         process = subprocess.Popen(
             argv,
-            executable="/bin/sh" if join else bash,
+            executable="/bin/sh" if prepared else bash,
             env=env,
             cwd=cwd,
             stdin=stdin,

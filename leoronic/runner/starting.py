@@ -15,6 +15,11 @@ from leoronic.runner.output import OutputStore
 from leoronic.runner.stream import Stream
 from leoronic.runner.warm import WarmShell, WarmShells, suits
 
+# Two pipes and the shell itself, for a while two more ends and stdin.
+DESCRIPTORS_EACH = 4
+# The loop, the store, sockets, warm shells.
+DESCRIPTORS_OTHER = 160
+
 
 class Starter:
     """Starts shells for one runner. What raises (`OSError`, `ValueError`, `CannotStartError`)
@@ -31,14 +36,18 @@ class Starter:
         self.bash = spawn.find_bash()
         self._environment = spawn.node_environment(os.environ)
         self._devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._descriptors = spawn.raise_descriptors(4 * config.attempts_max + 256)
+        self._descriptors = spawn.Descriptors(DESCRIPTORS_EACH * config.attempts_max + 256)
 
     def close(self) -> None:
         """Release what is open."""
         os.close(self._devnull)
 
-    def start(self, run: Run, warm: WarmShells, now: float) -> Live:
-        """Start it, in a warm shell if it suits and one is free. `now` by the loop's clock."""
+    def start(self, run: Run, warm: WarmShells, now: float, others: int) -> Live:
+        """Start it, in a warm shell if it suits and one is free. `now` by the loop's clock.
+
+        `others` is how many run already.
+        """
+        self._descriptors.need(DESCRIPTORS_EACH * (others + 1) + DESCRIPTORS_OTHER)
         with contextlib.ExitStack() as on_failure:
             live = self._open(run, on_failure)
             if not self._start_in_warm(live, warm, now):
@@ -55,9 +64,13 @@ class Starter:
     def start_warm(self, number: int) -> WarmShell:
         """A warm shell. Raises `OSError`."""
         marker = f"{self._state_id}/warm/{number}"
-        shell = WarmShell(self.bash, self._environment, self._config.root, marker)
-        spawn.limit_descriptors(shell.pid, self._descriptors)
-        return shell
+        return WarmShell(
+            self.bash,
+            self._environment,
+            self._config.root,
+            marker,
+            open_files=self._descriptors.raised_from,
+        )
 
     def _open(self, run: Run, on_failure: contextlib.ExitStack) -> Live:
         fds: list[int] = []
@@ -102,8 +115,8 @@ class Starter:
             stdout=stdout,
             stderr=stderr,
             join=live.group.join_files() if live.group else (),
+            open_files=self._descriptors.raised_from,
         )
-        spawn.limit_descriptors(live.pid, self._descriptors)
         if live.watched_limits:
             limits.limit_process(live.pid, run)
         live.close_write_ends()

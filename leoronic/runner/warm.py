@@ -125,8 +125,17 @@ class WarmShell:
         "report_fd",
     )
 
-    def __init__(self, bash: str, env: Mapping[str, str], cwd: Path, marker: str) -> None:
+    def __init__(
+        self,
+        bash: str,
+        env: Mapping[str, str],
+        cwd: Path,
+        marker: str,
+        *,
+        open_files: int | None = None,
+    ) -> None:
         """Start it. Raises `OSError`."""
+        limit = "" if open_files is None else f"ulimit -Sn {open_files}; "
         self.marker = marker
         self.live: Live | None = None
         self.idle_since = 0.0
@@ -150,7 +159,7 @@ class WarmShell:
             control, pids = spawn.inheritable(control), spawn.inheritable(pids)
             opened += [control, pids]
             process = subprocess.Popen(
-                ["bash", "-c", _SCRIPT.format(control=control, pids=pids)],
+                ["bash", "-c", limit + _SCRIPT.format(control=control, pids=pids)],
                 executable=bash,
                 env={**env, MARKER: marker},
                 cwd=cwd,

@@ -222,20 +222,22 @@ class JournalHost(Mailbox):
             message = self._boundary.popleft()
             if isinstance(message, LoadOpen):
                 node = self._disk.node_id
-                answer = Open(self.reads.open_attempts(node), self.reads.tags(node))
+                attempts, tags = self.reads.open_attempts(node), self.reads.tags(node)
+                answer = Open(attempts, tags, message.life)
                 self.node.send(message.sender, answer)
             else:
-                for loaded in load_live(self.journal, self.reads):
+                for loaded in load_live(self.journal, self.reads, message.life):
                     self.node.send(message.sender, loaded)
 
 
-def load_live(journal: Journal, reads: Reads) -> list[Loaded]:
+def load_live(journal: Journal, reads: Reads, life: int) -> list[Loaded]:
     """The answer to `LoadLive`, in slices."""
     answers: list[Loaded] = []
     live = reads.live()
     while part := list(islice(live, SLICE_ENTRIES)):
-        answers.append(Loaded(part))
-    last = Loaded([], last=True, node=journal.node, number=journal.number, finals=reads.ended())
+        answers.append(Loaded(part, life=life))
+    finals = reads.ended()
+    last = Loaded([], True, journal.node, journal.number, finals, life)
     return [*answers, last]
 
 

@@ -45,16 +45,26 @@ class Faults:
         # Some seeds know one kind of fault, some all, and a few none.
         share = chance.choice((0.0, 0.15, 0.4, 1.0))
         self._kinds = {name: strike for name, strike in kinds.items() if chance.random() < share}
+        # At the moments that matter: while messages pass, not only while time does.
+        self._per_message = chance.choice((0.0, 0.0, 0.003, 0.02)) if self._kinds else 0.0
         self._every_s = length_s / math.exp(chance.uniform(0.0, math.log(STRIKES_MAX)))
 
     def begin(self) -> None:
         """Strike now and then."""
+        self._node.on_message = self._maybe
         if self._kinds:
             self._next()
+
+    def _maybe(self) -> None:
+        """A message was handled: strike in the middle of what follows from it, maybe."""
+        if self._per_message and self._chance.random() < self._per_message:
+            if self.counts.total() < 2 * STRIKES_MAX:
+                self._clock.after(self._chance.random() * 3 * self._node.turn_s, self._strike_once)
 
     def heal(self) -> None:
         """No more faults; what is broken is mended."""
         self._healed = True
+        self._node.on_message = None
         self._story.tell(self._clock.now, "fault", "all is healed")
         node = self._node
         node.disk.full = 0
@@ -68,13 +78,17 @@ class Faults:
         self._clock.after(self._chance.expovariate(1 / self._every_s), self._strike)
 
     def _strike(self) -> None:
+        if not self._healed:
+            self._strike_once()
+            self._next()
+
+    def _strike_once(self) -> None:
         if self._healed:
             return
         name = self._chance.choice(list(self._kinds))
         self.counts[name] += 1
         self._story.tell(self._clock.now, "fault", name)
         self._kinds[name]()
-        self._next()
 
     def _later(self, most_s: float, action: Callable[[], None]) -> None:
         """Undo a fault after up to `most_s` seconds, mostly soon."""

@@ -81,6 +81,7 @@ class SimNode:
         self.up = False
         self.busy = False  # a restart is under way
         self.doubles = False
+        self.on_message: Callable[[], None] | None = None
         self._observer = observer
         self._life = 0
         self._attaching = 0
@@ -128,6 +129,8 @@ class SimNode:
     def watch(self, who: str, message: object, effects: list[Effect]) -> None:
         """A machine took a message."""
         self._observer.handled(who, message, effects)
+        if self.on_message is not None:
+            self.on_message()
 
     @property
     def calls(self) -> int:

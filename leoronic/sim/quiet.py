@@ -54,8 +54,8 @@ def fresh_queue(journal: JournalHost, now: float) -> QueueMachine:
             if not isinstance(effect, Send):
                 continue
             match effect.message:
-                case LoadLive():
-                    messages += load_live(journal.journal, journal.reads)
+                case LoadLive(_, life):
+                    messages += load_live(journal.journal, journal.reads, life)
                 case Lookup(_, token, refs):
                     messages.append(look_up(journal.reads, token, refs))
                 case MatchCommands(_, regex):
@@ -182,6 +182,7 @@ def nothing_leaks(node: SimNode, invariants: Invariants) -> None:
         "queue.claimed": len(queue._claimed),
         "queue.changing": len(queue._changing),
         "queue.parked": len(queue._parked),
+        "queue.derived": len(queue._derived) + len(queue._unwritten),
         "graph.waits": len(tasks.graph._waits),
         "graph.broken": len(tasks.graph._broken),
         "graph.children": len(tasks.graph._children),

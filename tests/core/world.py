@@ -42,12 +42,14 @@ from leoronic.core.queue_messages import (
     CommandsMatched,
     Committed,
     Describe,
+    FetchSpecs,
     LiveTask,
     Loaded,
     LoadLive,
     LookedUp,
     Lookup,
     MatchCommands,
+    SpecsFetched,
     SubmitSpecs,
 )
 from leoronic.core.resources import Capacity
@@ -99,6 +101,7 @@ class World:
         )
         self.files: set[str] = set()
         self.disk_is_full = False
+        self.refused_senders: set[str] = set()  # for whom the disk is full
         self.runner_obeys = True  # ends what it is told to kill
         self.logs: list[Log] = []
         self.to_control: list[object] = []
@@ -113,6 +116,7 @@ class World:
         self._requests = itertools.count(1)
         self._answers: dict[object, object] = {}
         self._told: list[str] = []
+        self.runner_life = 1
         self.runner: dict[AttemptKey, Run] = {}  # what it holds and has not ended
         self.ended: dict[AttemptKey, Exited] = {}  # ... and nobody made durable yet
         self.start_core()
@@ -121,6 +125,7 @@ class World:
 
     def start_core(self) -> None:
         """A new life of all that decides; the journal and the runner live on."""
+        self.now += 0.001
         self.machines: dict[str, Machine] = {}
         self._timers: dict[tuple[str, str], float] = {}
         self._mail: deque[tuple[str, object]] = deque()
@@ -163,13 +168,15 @@ class World:
     def attach_runner(self) -> None:
         """It is there (again), and the executor hears what the runner holds."""
         running = [Spawned(*key, 0, 0.0) for key in self.runner]
-        self.from_runner(Inventory(running, list(self.ended.values())))
+        life = f"life {self.runner_life}"
+        self.from_runner(Inventory(running, list(self.ended.values()), life))
 
     def kill_runner(self) -> None:
         """The runner process dies with all that ran."""
         self.detach_runner()
         self.runner.clear()
         self.ended.clear()
+        self.runner_life += 1
         self.attach_runner()
 
     # ---- doors ----
@@ -196,13 +203,18 @@ class World:
             raise found
         return found
 
-    def submit(self, *what: str | TaskSpec, after: tuple[str, ...] = (), **fields: Any) -> list[str]:
+    def submit(self, *what: str | TaskSpec, **fields: Any) -> list[str]:
         """Submit commands or specs in one request; the ids."""
-        if after:
-            fields["after"] = tuple(After(other) for other in after)
         specs = [TaskSpec(one, **fields) if isinstance(one, str) else one for one in what]
         accepted: Accepted = self.ask("queue", SubmitSpecs(specs))
         return accepted.ids
+
+    def add(self, task: str, *, after: tuple[str, ...] = (), **fields: Any) -> None:
+        """Submit one task whose id is `task`; its command is `do TASK` unless given."""
+        fields.setdefault("command", f"do {task}")
+        dependencies = tuple(After(*other.partition(" ")[::2]) for other in after)
+        dependencies = tuple(a if a.when else After(a.id) for a in dependencies)
+        self.submit(TaskSpec(id=task, after=dependencies, **fields))
 
     def change(self, what: str, *tasks: str) -> list[str]:
         """Cancel, hold or release; those that were changed."""
@@ -348,6 +360,10 @@ class World:
                 self._mail.append((sender, answer))
             case Lookup(sender, token, refs):
                 self._mail.append((sender, look_up(self.reads, token, refs)))
+            case FetchSpecs(sender, tasks):
+                known = {task: self.reads.spec(task) for task in tasks}
+                specs = {task: spec for task, spec in known.items() if spec is not None}
+                self._mail.append((sender, SpecsFetched(specs)))
             case MatchCommands(sender, regex):
                 self.matches_asked.append(regex)
                 rows = self.reads.commands(0, STEPS_MAX)
@@ -357,7 +373,7 @@ class World:
                 raise AssertionError(f"unexpected {message!r}")
 
     def _append(self, append: Append) -> None:
-        if self.disk_is_full:
+        if self.disk_is_full or append.sender in self.refused_senders:
             error = DiskFull("the disk is full")
             self._mail.append((append.sender, AppendFailed(append.token, error)))
             return

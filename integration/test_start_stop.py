@@ -1,0 +1,158 @@
+"""Starting and stopping a node: how fast, how clearly, and what becomes of what runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from integration.conftest import StartNode
+from integration.harness import Node, alive, wait_until
+from leoronic.core.commands import Debug, Stop
+
+READY_S_MAX = 1.0
+
+
+def test_start_is_quick(start_node: StartNode) -> None:
+    """From the command to the first answer: the median of five starts, history included."""
+    node = start_node()
+    node.submit(*["true"] * 500)
+    node.wait_counts(succeeded=500)
+    took_s = []
+    for _ in range(5):
+        node.stop()
+        took_s.append(node.start())
+    assert statistics.median(took_s) <= READY_S_MAX, took_s
+
+
+def test_it_takes_little(start_node: StartNode) -> None:
+    """Idle, all processes together take at most 45 MiB, and hardly any time."""
+    node = start_node()
+    node.run("true")
+
+    def ticks() -> int:
+        # Fields 14 and 15 of proc(5)'s stat: user and system time.
+        stats = [Path(f"/proc/{pid}/stat").read_text() for pid in node.pids()]
+        fields = [stat.rpartition(")")[2].split() for stat in stats]
+        return sum(int(field[11]) + int(field[12]) for field in fields)
+
+    assert node.memory() <= 45 * 1024 * 1024, f"{node.memory() / 1024 / 1024:.1f} MiB"
+    before = ticks()
+    time.sleep(3)
+    used_s = (ticks() - before) / os.sysconf("SC_CLK_TCK")
+    assert used_s <= 0.03, f"{used_s / 3:.1%} of a core"
+
+
+def test_two_in_one_folder(start_node: StartNode) -> None:
+    """The second says who has it, ends with 1, and does not disturb the first."""
+    node = start_node()
+    [task] = node.submit("sleep 1; echo undisturbed")
+    core = node.core_pid()
+    second = subprocess.run(
+        [sys.executable, "-m", "leoronic", "start", "--root", str(node.root)],
+        env=node.environment, capture_output=True, text=True, check=False, timeout=10,
+    )  # fmt: skip
+    assert (1, "") == (second.returncode, second.stdout)
+    assert second.stderr.startswith("leoronic: a node runs in ")
+    assert f"(process {node.keeper_pid()})" in second.stderr
+    assert 1 == len(second.stderr.splitlines())
+    assert "succeeded" == node.wait(task)[0]["state"]
+    assert core == node.core_pid()
+    # The same by another name of the folder.
+    link = node.root.with_name("link")
+    link.symlink_to(node.root)
+    other = Node(link, environment=node.environment)
+    assert 1 == other.spawn().wait(10)
+    # And after the keeper has been replaced.
+    os.kill(node.keeper_pid(), signal.SIGKILL)
+    wait_until(lambda: len(node.pids()) == 3 and node.keeper_pid(), "a new keeper")
+    assert 1 == node.spawn().wait(10)
+    assert core == node.core_pid()
+
+
+def test_many_starts_at_once(tmp_path: Path) -> None:
+    """However many try, one gets the folder."""
+    node = Node(tmp_path / "node")
+    try:
+        tries = [node.spawn() for _ in range(6)]
+        wait_until(
+            lambda: 5 == len([t for t in tries if t.poll() is not None]), "five have given up"
+        )
+        assert [1] * 5 == [t.returncode for t in tries if t.returncode is not None]
+        [node.process] = [t for t in tries if t.poll() is None]
+        node.wait_ready()
+        assert "succeeded" == node.run("echo hi")["state"]
+    finally:
+        node.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_term_drains(start_node: StartNode, number: signal.Signals) -> None:
+    """What runs ends, nothing new starts, and the node ends with 0; the rest waits on disk."""
+    node = start_node("--cpus", "1")
+    running, waiting = node.submit("sleep 1; echo whole", "echo later")
+    node.wait_state(running, "running")
+    os.kill(node.keeper_pid(), number)
+    wait_until(lambda: node.ask_state() == "draining", "it drains", story=node.tail)
+    late = node.submit("echo too late for now")[0]
+    assert 0 == node.wait_stopped()
+    node.start()
+    ended = node.wait(running, waiting, late)
+    assert [("succeeded", 1)] * 3 == [(task["state"], task["attempt"]) for task in ended]
+    assert b"whole\n" == node.output(running)
+
+
+def test_a_second_term_stops_at_once(start_node: StartNode) -> None:
+    """What was cut off is really dead, and runs again, or is held, at the next start."""
+    node = start_node("--cpus", "4")
+    again, hold = node.submit(
+        "echo $$ > pid.$LEORONIC_ATTEMPT; [ $LEORONIC_ATTEMPT = 2 ] || sleep 60",
+        {"command": "echo $$ > held; sleep 60", "on_loss": "hold"},
+    )
+    wait_until((node.root / "pid.1").exists, "the task runs")
+    wait_until((node.root / "held").exists, "the other runs")
+    old = [int((node.root / name).read_text()) for name in ("pid.1", "held")]
+    node.terminate()
+    wait_until(lambda: node.ask_state() == "draining", "it drains", story=node.tail)
+    began = time.monotonic()
+    node.terminate()
+    assert 0 == node.wait_stopped()
+    assert time.monotonic() - began < 7
+    assert not any(map(alive, old))
+    node.start()
+    [ended] = node.wait(again)
+    assert ["lost", "succeeded"] == [attempt["state"] for attempt in ended["attempts"]]
+    assert "held" == node.wait_state(hold, "held")["state"]
+
+
+def test_logs_are_json(start_node: StartNode) -> None:
+    """Whatever happens, all that comes out is JSON lines with what each must have."""
+    node = start_node("--cpus", "2", "--name", "logger", environment={"LEORONIC_DEBUG": "1"})
+    node.submit("false", {"command": "false", "retries": 1, "retry_delay": 0.01}, "sleep 30")
+    (node.inbox / "bad.json").write_text("{")
+    wait_until((node.inbox / "rejected" / "bad.json").exists, "the file is rejected")
+    os.kill(node.core_pid(), signal.SIGKILL)
+    wait_until(node.answers, "the core is back")
+    os.kill(node.runner_pid(), signal.SIGKILL)
+    wait_until(lambda: node.answers() and node.runner_pid(), "the runner is back")
+    os.kill(node.keeper_pid(), signal.SIGKILL)
+    wait_until(lambda: len(node.pids()) == 3, "the keeper is back")
+    node.ask(Debug("inbox"))
+    wait_until(lambda: "child_restarted" in node.tail(), "the inbox is back")
+    node.ask(Stop(now=True))
+    wait_until(lambda: not node.pids(), "the end")
+    lines = node.stdout.read_bytes().splitlines() + node.stderr.read_bytes().splitlines()
+    events = [json.loads(line) for line in lines]
+    assert len(events) > 8
+    for event in events:
+        assert {"event", "level", "timestamp", "node"} <= set(event), event
+        assert "logger" == event["node"]
+    [ready] = [event for event in events if event["event"] == "ready"]
+    assert ready["folder"] == str(node.root)
