@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from leoronic.core import attempts as core
+from leoronic.core import attempt_events as core
 from leoronic.core.attempts import KILL_PATIENCE_S, Attempts
 from leoronic.core.outcome import StreamRef
 from leoronic.core.run import (

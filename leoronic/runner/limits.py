@@ -9,7 +9,8 @@ import resource
 from collections.abc import Callable
 from pathlib import Path
 
-from leoronic.core.attempts import MEMORY_LIMIT_MIN, Event, Exceeded, size_text
+from leoronic.core.attempt_events import Event, Exceeded
+from leoronic.core.attempts import MEMORY_LIMIT_MIN, size_text
 from leoronic.core.run import Run
 from leoronic.runner import tree
 from leoronic.runner.cgroup import Limits

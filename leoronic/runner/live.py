@@ -7,7 +7,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from leoronic.core.attempts import TimerKind
+from leoronic.core.attempt_events import TimerKind
 from leoronic.core.run import AttemptKey, Run
 from leoronic.runner.cgroup import Group
 from leoronic.runner.stream import Stream

@@ -11,7 +11,7 @@ import os
 import signal
 from collections.abc import Callable
 
-from leoronic.core.attempts import Event, TreeCounted, TreeEmpty
+from leoronic.core.attempt_events import Event, TreeCounted, TreeEmpty
 from leoronic.runner import tree
 from leoronic.runner.live import WATCH_S_MAX, WATCH_S_MIN, Live
 from leoronic.runner.telling import Guard

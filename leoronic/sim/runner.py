@@ -7,7 +7,8 @@ from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
-from leoronic.core import attempts as core
+from leoronic.core import attempt_events as core
+from leoronic.core.attempts import Attempts
 from leoronic.core.run import (
     AttemptKey,
     Exited,
@@ -60,7 +61,7 @@ class RunnerHost:
         watcher: Watcher,
         tell: Callable[[str, object], None],
     ) -> None:
-        self.machine = core.Attempts(
+        self.machine = Attempts(
             linger_s=LINGER_S, grace_s=GRACE_S, runner=f"{chance.getrandbits(48):012x}"
         )
         self.doubles = False  # fault: outcomes are told twice

@@ -6,10 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leoronic.core.attempts import (
-    KILL_PATIENCE_S,
-    Attempts,
-    BookkeepingError,
+from leoronic.core.attempt_events import (
     CancelTimers,
     CloseOutput,
     Discard,
@@ -19,7 +16,6 @@ from leoronic.core.attempts import (
     Exceeded,
     Fired,
     OutputClosed,
-    Phase,
     SetTimer,
     ShellExited,
     ShellStarted,
@@ -31,6 +27,12 @@ from leoronic.core.attempts import (
     TreeCounted,
     TreeEmpty,
     WatchTree,
+)
+from leoronic.core.attempts import (
+    KILL_PATIENCE_S,
+    Attempts,
+    BookkeepingError,
+    Phase,
     size_text,
 )
 from leoronic.core.outcome import Outcome, StreamRef

@@ -1,0 +1,610 @@
+"""Stories of the executor: each step names everything that it says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
+from leoronic.core.entries import Finished, Lost, Started, Tagged, Untagged
+from leoronic.core.executor import (
+    Abandon,
+    Describe,
+    ExecutorMachine,
+    LoadOpen,
+    Open,
+    OpenAttempt,
+    RunnerDown,
+    SetDraining,
+    SetTag,
+    Start,
+    WaitIdle,
+    make_run,
+)
+from leoronic.core.outcome import Outcome
+from leoronic.core.queue_messages import (
+    Append,
+    Appended,
+    AppendFailed,
+    Declined,
+    FetchSpecs,
+    Item,
+    SpecsFetched,
+    StopAttempt,
+)
+from leoronic.core.records import ClassTable, TaskClass
+from leoronic.core.resources import Capacity, Need
+from leoronic.core.run import (
+    Exited,
+    ExitedMany,
+    Forget,
+    Inventory,
+    Kill,
+    Runs,
+    Spawned,
+    StartNow,
+)
+from leoronic.core.scheduler import Assign, Freed, Held, Offer
+from leoronic.core.spec import TaskSpec
+from leoronic.errors import DiskFull, Refused
+from tests.core.world import World
+
+NOW = 1000.0
+NODE = Capacity(2000, 100, 100)
+NEED = Need(1000, 0, 0)
+CLASSES = ClassTable()
+PLAIN = CLASSES.intern(TaskSpec("x"))
+PINNED = CLASSES.intern(TaskSpec("x", node="n"))
+GOOD = Outcome(NOW - 1.0, NOW, exit_code=0)
+BAD = Outcome(NOW - 1.0, NOW, exit_code=1)
+LIFE = "life 1"
+
+
+def item(task: str, attempt: int = 1, *, retries_left: int = 0, hold: bool = False) -> Item:
+    return Item(task, attempt, retries_left, 1, hold)
+
+
+class Executor:
+    """The machine, and the numbers of its appends."""
+
+    def __init__(self) -> None:
+        self.machine = ExecutorMachine("n", "name", NODE, ("fixed",))
+        self.token = 0
+
+    def told(self, message: object, now: float = NOW) -> list[Effect]:
+        """What it says to `message`; tokens of appends become 0, and are remembered."""
+        return [self._without_token(effect) for effect in self.machine.handle(message, now)]
+
+    def _without_token(self, effect: Effect) -> Effect:
+        if isinstance(effect, Send) and isinstance(effect.message, Append):
+            append = effect.message
+            self.token = append.token
+            return Send(effect.to, Append(append.sender, 0, append.entries, append.want_specs))
+        return effect
+
+    def on_disk(self, *refused: tuple[str, int], **specs: TaskSpec) -> list[Effect]:
+        """The last append is on disk."""
+        return self.told(Appended(self.token, frozenset(refused), specs))
+
+    def running(self, *tasks: str) -> None:
+        """These tasks run, one cpu each."""
+        self.told(Assign([(item(task), PLAIN) for task in tasks]))
+        self.on_disk(**{task: TaskSpec("x") for task in tasks})
+
+
+def to_journal(*entries: Any, want_specs: bool = False) -> Send:
+    return Send("journal", Append("runner", 0, list(entries), want_specs))
+
+
+def offer(*held: Held, **changes: Any) -> Send:
+    fields = {"tags": frozenset({"fixed"}), "draining": False, **changes}
+    return Send("scheduler", Offer("n", "name", NODE, held=list(held), **fields))
+
+
+def to_host(message: object) -> Send:
+    return Send("runner_host", message)
+
+
+def freed(*keys: tuple[str, int], **fields: Any) -> Send:
+    return Send("scheduler", Freed("n", [(key, None) for key in keys], **fields))
+
+
+@pytest.fixture
+def ready() -> Executor:
+    """An executor that is open, connected and idle."""
+    executor = Executor()
+    assert [Send("journal", LoadOpen("runner"))] == executor.told(Start())
+    assert [] == executor.told(Open([], []))
+    assert [offer(fresh=True)] == executor.told(Inventory([], [], LIFE))
+    return executor
+
+
+def started(task: str, attempt: int = 1) -> Started:
+    return Started(task, attempt, "n", NOW, LIFE)
+
+
+# ---- the life of an attempt ----
+
+
+def test_started_is_on_disk_before_anything_runs(ready: Executor) -> None:
+    """Assigned, written down, run; ended, written down, forgotten."""
+    assert [to_journal(started("a"), want_specs=True)] == ready.told(Assign([(item("a"), PLAIN)]))
+    spec = TaskSpec("echo hi")
+    assert [to_host(Runs([make_run("a", 1, spec, "name")]))] == ready.on_disk(a=spec)
+    assert [] == ready.told(Spawned("a", 1, 5, NOW))
+    assert [to_journal(Finished("a", 1, GOOD, True)), freed(("a", 1))] == ready.told(
+        Exited("a", 1, GOOD)
+    )
+    assert [to_host(Forget([("a", 1)]))] == ready.on_disk()
+
+
+def test_a_start_that_the_journal_refuses(ready: Executor) -> None:
+    """The task ended meanwhile: nothing runs, its share is free again."""
+    ready.told(Assign([(item("a"), PLAIN), (item("b"), PLAIN)]))
+    spec = TaskSpec("x")
+    assert [to_host(Runs([make_run("b", 1, spec, "name")])), freed(("a", 1))] == ready.on_disk(
+        ("a", 1), a=spec, b=spec
+    )
+
+
+def test_many_ends_share_one_append(ready: Executor) -> None:
+    """Whatever ended together is written and forgotten together."""
+    ready.running("a", "b")
+    assert [
+        to_journal(Finished("a", 1, GOOD, True), Finished("b", 1, BAD, True)),
+        freed(("a", 1), ("b", 1)),
+    ] == ready.told(ExitedMany([Exited("a", 1, GOOD), Exited("b", 1, BAD)]))
+    assert [to_host(Forget([("a", 1), ("b", 1)]))] == ready.on_disk()
+
+
+def test_an_end_told_twice_is_written_once(ready: Executor) -> None:
+    """While it is on its way to the disk a repetition changes nothing; after, it is forgotten."""
+    ready.running("a")
+    ready.told(Exited("a", 1, GOOD))
+    assert [] == ready.told(Exited("a", 1, GOOD))
+    ready.on_disk()
+    assert [to_host(Forget([("a", 1)]))] == ready.told(Exited("a", 1, GOOD))
+
+
+@pytest.mark.parametrize(
+    ("outcome", "retries_left", "final"),
+    [(GOOD, 3, True), (BAD, 1, False), (BAD, 0, True)],
+)
+def test_what_is_final(ready: Executor, outcome: Outcome, retries_left: int, final: bool) -> None:
+    """A success, or a failure with no retries left."""
+    ready.told(Assign([(item("a", retries_left=retries_left), PLAIN)]))
+    ready.on_disk(a=TaskSpec("x"))
+    [append, _] = ready.told(Exited("a", 1, outcome))
+    assert to_journal(Finished("a", 1, outcome, final)) == append
+
+
+def test_an_attempt_that_never_began_is_dated(ready: Executor) -> None:
+    """An outcome without times gets those of now."""
+    ready.running("a")
+    [append, _] = ready.told(Exited("a", 1, Outcome(0.0, 0.0, reason="cannot start: no")), NOW + 5)
+    outcome = Outcome(NOW + 5, NOW + 5, reason="cannot start: no")
+    assert to_journal(Finished("a", 1, outcome, True)) == append
+
+
+# ---- what does not fit ----
+
+
+def test_what_does_not_fit_is_declined_and_all_is_told_again(ready: Executor) -> None:
+    """The ledger here is the authority; the scheduler's was wrong, so it is put right by level."""
+    ready.running("a", "b")
+    effects = ready.told(Assign([(item("c"), PLAIN)]))
+    held = [Held("a", 1, NEED), Held("b", 1, NEED)]
+    assert [offer(*held), Send("queue", Declined(["c"])), freed(("c", 1))] == effects
+
+
+def test_the_same_assignment_twice_starts_once(ready: Executor) -> None:
+    """An attempt that is known is not begun again."""
+    ready.told(Assign([(item("a"), PLAIN)]))
+    assert [] == ready.told(Assign([(item("a"), PLAIN)]))
+
+
+def test_draining_declines_all_but_what_is_meant_for_this_node(ready: Executor) -> None:
+    """Draining is told at once; a pinned task runs nevertheless; undone, all is as before."""
+    assert [offer(draining=True), Reply(1, None)] == ready.told(Asked(1, SetDraining(True)))
+    assert Send("queue", Declined(["a"])) in ready.told(Assign([(item("a"), PLAIN)]))
+    assert [to_journal(started("b"), want_specs=True)] == ready.told(
+        Assign([(item("b"), PINNED)])
+    )
+    assert [offer(Held("b", 1, NEED)), Reply(2, None)] == ready.told(Asked(2, SetDraining(False)))
+
+
+def test_a_capacity_that_changed_is_offered(ready: Executor) -> None:
+    """What runs stays; the same capacity again says nothing."""
+    ready.running("a")
+    assert [] == ready.told(NODE)
+    small = Capacity(500, 1, 1)
+    [sent] = ready.told(small)
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, Offer)
+    assert (small, [Held("a", 1, NEED)]) == (sent.message.capacity, sent.message.held)
+
+
+# ---- stopping ----
+
+
+def test_stop_what_runs(ready: Executor) -> None:
+    """It is killed; however it ends, that end is final."""
+    ready.told(Assign([(item("a", retries_left=5), PLAIN)]))
+    ready.on_disk(a=TaskSpec("x"))
+    assert [to_host(Kill("a", 1, "cancelled"))] == ready.told(StopAttempt("a", 1, "cancelled"))
+    [append, _] = ready.told(Exited("a", 1, BAD))
+    assert to_journal(Finished("a", 1, BAD, True)) == append
+    assert [] == ready.told(StopAttempt("a", 1, "cancelled"))
+
+
+def test_stop_what_is_about_to_start(ready: Executor) -> None:
+    """Written down as started already: it is sent and killed, so that it has an end."""
+    ready.told(Assign([(item("a"), PLAIN)]))
+    assert [] == ready.told(StopAttempt("a", 1, "cancelled"))
+    spec = TaskSpec("x")
+    assert [
+        to_host(Runs([make_run("a", 1, spec, "name")])),
+        to_host(Kill("a", 1, "cancelled")),
+    ] == ready.on_disk(a=spec)
+
+
+def test_stop_what_is_not_there(ready: Executor) -> None:
+    """Nothing to do."""
+    assert [] == ready.told(StopAttempt("a", 1, "cancelled"))
+
+
+def test_stop_while_the_runner_is_away(ready: Executor) -> None:
+    """A kill that could not be told is told when the runner is back."""
+    ready.running("a")
+    ready.told(RunnerDown())
+    assert [] == ready.told(StopAttempt("a", 1, "cancelled"))
+    assert [to_host(Kill("a", 1, "cancelled")), offer(Held("a", 1, NEED))] == ready.told(
+        Inventory([Spawned("a", 1, 5, NOW)], [], LIFE)
+    )
+
+
+def test_a_cancelled_task_is_killed_by_the_next_life_of_the_core() -> None:
+    """The core died between writing the cancellation and killing: the next one kills."""
+    world = World()
+    world.add("a")
+    world.add("array", count=2)
+    assert ["a", "array.0"] == world.running()
+    world.runner_obeys = False
+    world.change("cancel", "a", "array.0")
+    world.told()
+    world.runner_obeys = True
+    world.start_core()
+    told = world.told()
+    assert ["kill a 1 cancelled", "kill array.0 1 cancelled"] == told[:2]
+    assert ["cancelled", "cancelled"] == world.states("a", "array.0")
+    world.drain()
+    assert {"succeeded": 1, "cancelled": 2} == {k: v for k, v in world.reads.ended().items() if v}
+
+
+# ---- the disk ----
+
+
+def test_an_append_that_fails_is_tried_again_each_second(ready: Executor) -> None:
+    """Nothing is forgotten while the disk is full."""
+    ready.running("a")
+    ready.told(Exited("a", 1, GOOD))
+    full = DiskFull("full")
+    assert [SetTimer("append", NOW + 1.0)] == ready.told(AppendFailed(ready.token, full))
+    finished = to_journal(Finished("a", 1, GOOD, True))
+    assert [finished] == ready.told(Fired("append"), NOW + 1.0)
+    assert [SetTimer("append", NOW + 2.0)] == ready.told(
+        AppendFailed(ready.token, full), NOW + 1.0
+    )
+    assert [finished] == ready.told(Fired("append"), NOW + 2.0)
+    assert [to_host(Forget([("a", 1)]))] == ready.on_disk()
+
+
+def test_one_timer_for_all_that_failed(ready: Executor) -> None:
+    """Several appends that failed are repeated together, in order."""
+    ready.told(Assign([(item("a"), PLAIN)]))
+    first = ready.token
+    ready.told(Assign([(item("b"), PLAIN)]))
+    assert 1 == len(ready.told(AppendFailed(first, DiskFull("full"))))
+    assert [] == ready.told(AppendFailed(ready.token, DiskFull("full")))
+    assert [
+        to_journal(started("a"), want_specs=True),
+        to_journal(started("b"), want_specs=True),
+    ] == ready.told(Fired("append"))
+
+
+def test_answers_to_an_earlier_life_are_ignored(ready: Executor) -> None:
+    """Tokens count on from the time of the start, so another life's mean nothing."""
+    assert [] == ready.told(Appended(1))
+    assert [] == ready.told(AppendFailed(2, DiskFull("full")))
+    ready.running("a")
+    later = Executor()
+    later.told(Start(), NOW + 60.0)
+    later.told(Open([], []))
+    later.told(Inventory([], [], LIFE))
+    later.told(Assign([(item("b"), PLAIN)]))
+    assert later.token != ready.token
+    assert [] == later.told(Appended(ready.token, specs={"b": TaskSpec("x")}))
+
+
+# ---- reconciling with the runner ----
+
+OPEN = OpenAttempt("a", 1, NEED, 2, False)
+
+
+def opened(*attempts: OpenAttempt, tags: tuple[str, ...] = ()) -> Executor:
+    executor = Executor()
+    executor.told(Start())
+    assert [] == executor.told(Open(list(attempts), list(tags)))
+    return executor
+
+
+def test_what_still_runs_is_taken_back() -> None:
+    """After a restart of the core: it holds its share, and ends as ever."""
+    executor = opened(OPEN)
+    assert [offer(Held("a", 1, NEED), fresh=True)] == executor.told(
+        Inventory([Spawned("a", 1, 5, NOW)], [], LIFE)
+    )
+    assert [to_journal(Finished("a", 1, BAD, False)), freed(("a", 1))] == executor.told(
+        Exited("a", 1, BAD)
+    )
+
+
+def test_what_ended_meanwhile_is_written() -> None:
+    """The runner kept the outcome until somebody made it durable."""
+    executor = opened(OPEN)
+    effects = executor.told(Inventory([], [Exited("a", 1, GOOD)], LIFE))
+    assert [to_journal(Finished("a", 1, GOOD, True)), offer(fresh=True), freed(("a", 1))] == effects
+
+
+@pytest.mark.parametrize("hold", [False, True])
+def test_what_the_runner_no_longer_has_is_lost(hold: bool) -> None:
+    """The journal says it started, another life of the runner had it: nobody can account for it."""
+    executor = opened(OpenAttempt("a", 1, NEED, 2, hold, "life 0"))
+    lost = Lost("a", 1, NOW, "the runner no longer has it", hold)
+    assert [to_journal(lost), offer(fresh=True), freed(("a", 1))] == executor.told(
+        Inventory([], [], LIFE)
+    )
+    assert [to_host(Forget([("a", 1)]))] == executor.on_disk()
+
+
+def test_what_never_reached_this_runner_is_sent_again() -> None:
+    """The same life of the runner forgets nothing: so it never ran, and may run now."""
+    executor = opened(OpenAttempt("a", 1, NEED, 2, True, LIFE))
+    assert [Send("journal", FetchSpecs("runner", ["a"])), offer(Held("a", 1, NEED), fresh=True)] == (
+        executor.told(Inventory([], [], LIFE))
+    )
+    spec = TaskSpec("x")
+    assert [to_host(Runs([make_run("a", 1, spec, "name")]))] == executor.told(
+        SpecsFetched({"a": spec})
+    )
+
+
+def test_what_the_journal_does_not_know_is_superseded() -> None:
+    """It runs without leave: killed; its end is forgotten as unknown."""
+    executor = opened()
+    assert [to_host(Kill("z", 3, "superseded")), offer(fresh=True)] == executor.told(
+        Inventory([Spawned("z", 3, 5, NOW)], [], LIFE)
+    )
+    assert [to_host(Forget([("z", 3)]))] == executor.told(Exited("z", 3, GOOD))
+
+
+def test_an_inventory_that_comes_first_waits_for_the_journal() -> None:
+    """The journal's word comes first: nothing is killed or forgotten until it has spoken."""
+    executor = Executor()
+    executor.told(Start())
+    assert [] == executor.told(Inventory([Spawned("a", 1, 5, NOW)], [], LIFE))
+    assert [] == executor.told(Exited("a", 1, GOOD))
+    assert [
+        offer(Held("a", 1, NEED), fresh=True),
+        to_journal(Finished("a", 1, GOOD, True)),
+        freed(("a", 1)),
+    ] == executor.told(Open([OPEN], []))
+
+
+def test_an_early_inventory_of_a_runner_that_went_is_void() -> None:
+    """What was running may not run any more; an outcome stays true."""
+    executor = Executor()
+    executor.told(Start())
+    executor.told(Inventory([Spawned("a", 1, 5, NOW)], [], LIFE))
+    executor.told(RunnerDown())
+    assert [] == executor.told(Open([OPEN], []))
+
+
+def test_starts_wait_for_the_runner(ready: Executor) -> None:
+    """While it is away starts are written and kept; they are sent, once, when it is back."""
+    ready.told(RunnerDown())
+    ready.told(Assign([(item("a"), PLAIN)]))
+    spec = TaskSpec("x")
+    assert [] == ready.on_disk(a=spec)
+    assert [offer(Held("a", 1, NEED)), to_host(Runs([make_run("a", 1, spec, "name")]))] == (
+        ready.told(Inventory([], [], "life 2"))
+    )
+
+
+def test_nothing_is_offered_before_it_is_known_what_runs() -> None:
+    """A look at the disk, a tag or a drain in between must not invite assignments."""
+    executor = Executor()
+    executor.told(Start())
+    assert [] == executor.told(Capacity(1, 1, 1))
+    assert [Reply(1, None)] == executor.told(Asked(1, SetDraining(True)))
+    executor.told(Open([], ["x"]))
+    assert [] == executor.told(Capacity(2, 1, 1))
+    [sent] = executor.told(Inventory([], [], LIFE))
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, Offer)
+    assert (True, frozenset({"fixed", "x"})) == (sent.message.draining, sent.message.tags)
+
+
+# ---- tags ----
+
+
+def test_a_tag_is_durable_before_it_counts(ready: Executor) -> None:
+    """Written, then offered and answered, with the fixed ones."""
+    assert [to_journal(Tagged("n", "gpu", NOW))] == ready.told(Asked(1, SetTag("gpu", True)))
+    assert [offer(tags=frozenset({"fixed", "gpu"})), Reply(1, ["fixed", "gpu"])] == ready.on_disk()
+    assert [to_journal(Untagged("n", "gpu", NOW))] == ready.told(Asked(2, SetTag("gpu", False)))
+    assert [offer(), Reply(2, ["fixed"])] == ready.on_disk()
+
+
+def test_a_tag_given_at_the_start_stays(ready: Executor) -> None:
+    """It can't be removed while the node runs."""
+    [refused] = ready.told(Asked(1, SetTag("fixed", False)))
+    assert isinstance(refused, Fail)
+    assert isinstance(refused.error, Refused)
+
+
+def test_a_tag_that_can_not_be_written_is_refused(ready: Executor) -> None:
+    """The person is told; it is not tried again behind their back."""
+    ready.told(Asked(1, SetTag("gpu", True)))
+    error = DiskFull("full")
+    assert [Fail(1, error)] == ready.told(AppendFailed(ready.token, error))
+
+
+# ---- lanes ----
+
+SHORT = Outcome(NOW - 0.001, NOW, exit_code=0)
+
+
+def short(ready: Executor) -> dict[int, int]:
+    """Let one short task end beside another that runs; what the executor wants then."""
+    ready.running("a", "b")
+    [_, sent] = ready.told(Exited("a", 1, SHORT))
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, Freed)
+    ready.on_disk()
+    return sent.message.wants
+
+
+def ahead(ready: Executor, *tasks: str) -> list[Effect]:
+    return ready.told(Assign([], ahead=[(item(task), PLAIN) for task in tasks]))
+
+
+def test_short_tasks_are_wanted_ahead(ready: Executor) -> None:
+    """About 20 ms of work for each that runs."""
+    assert {PLAIN.number: 16} == short(ready)
+
+
+def test_one_stands_behind_the_other_and_takes_over(ready: Executor) -> None:
+    """It holds nothing until the one before it ends; then the share passes on."""
+    short(ready)
+    assert [to_journal(started("c"), want_specs=True)] == ahead(ready, "c")
+    [sent] = ready.on_disk(c=TaskSpec("x"))
+    assert isinstance(sent, Send)
+    assert isinstance(sent.message, Runs)
+    assert [("b", 1)] == [run.behind for run in sent.message.runs]
+    effects = ready.told(Exited("b", 1, SHORT))
+    assert to_journal(Finished("b", 1, SHORT, True)) == effects[0]
+    assert isinstance(effects[1], Send)
+    assert [(("b", 1), ("c", 1))] == effects[1].message.attempts  # type: ignore[attr-defined]
+
+
+def test_ahead_without_anything_to_stand_behind_is_declined(ready: Executor) -> None:
+    """The ones it was meant for have ended meanwhile."""
+    assert [Send("queue", Declined(["c"]))] == ahead(ready, "c")
+    short(ready)
+    ready.told(Asked(1, SetDraining(True)))
+    assert [Send("queue", Declined(["c"]))] == ahead(ready, "c")
+
+
+def test_one_moves_to_a_lane_that_is_empty(ready: Executor) -> None:
+    """When a slot has nothing behind it, the last of the longest lane starts there."""
+    short(ready)
+    ready.running("d")
+    ahead(ready, "c1")
+    ready.on_disk(c1=TaskSpec("x"))
+    effects = ready.told(Exited("d", 1, SHORT))
+    assert to_host(StartNow("c1", 1)) == effects[-2]
+
+
+def test_stop_what_stands_behind(ready: Executor) -> None:
+    """A queued attempt is killed like any other; nothing of the ledger changes hands."""
+    short(ready)
+    ahead(ready, "c")
+    ready.on_disk(c=TaskSpec("x"))
+    assert [to_host(Kill("c", 1, "cancelled"))] == ready.told(StopAttempt("c", 1, "cancelled"))
+    outcome = Outcome(NOW, NOW, reason="cancelled")
+    assert [to_journal(Finished("c", 1, outcome, True))] == ready.told(Exited("c", 1, outcome))
+
+
+def test_starts_refused_together_with_what_stood_behind(ready: Executor) -> None:
+    """An array is cancelled while its elements are written down: none starts, all is free again."""
+    short(ready)
+    ready.told(Exited("b", 1, SHORT))
+    ready.on_disk()
+    ready.told(
+        Assign([(item("x.0"), PLAIN), (item("x.1"), PLAIN)], ahead=[(item("x.2"), PLAIN)] )
+    )
+    spec = TaskSpec("x", count=3)
+    refused = [("x.1", 1), ("x.0", 1), ("x.2", 1)]
+    ready.on_disk(*refused, **{task: spec for task, _ in refused})
+    [answer] = ready.told(Asked(1, Describe()))
+    assert isinstance(answer, Reply)
+    assert ([], 2.0) == (answer.result["running"], answer.result["free"]["cpus"])  # type: ignore[index]
+
+
+# ---- the end of the node ----
+
+
+def test_waiting_until_nothing_runs(ready: Executor) -> None:
+    """Answered at once if idle, else when the last end is on disk."""
+    assert [Reply(1, None)] == ready.told(Asked(1, WaitIdle()))
+    ready.running("a")
+    assert [] == ready.told(Asked(2, WaitIdle()))
+    ready.told(Exited("a", 1, GOOD))
+    assert [to_host(Forget([("a", 1)])), Reply(2, None)] == ready.on_disk()
+
+
+def test_once_abandoned_ends_are_no_outcomes(ready: Executor) -> None:
+    """The node is being stopped: what the runner ends now is to be run again."""
+    ready.running("a")
+    assert [] == ready.told(Abandon())
+    assert [] == ready.told(Exited("a", 1, BAD))
+    assert Send("queue", Declined(["b"])) in ready.told(Assign([(item("b"), PLAIN)]))
+
+
+def test_description(ready: Executor) -> None:
+    """For people: what is free, what runs."""
+    ready.running("a")
+    [answer] = ready.told(Asked(1, Describe()))
+    assert (
+        Reply(
+            1,
+            {
+                "tags": ["fixed"],
+                "draining": False,
+                "running": [["a", 1]],
+                "cpus": 2.0,
+                "memory": 100,
+                "storage": 100,
+                "resources": {},
+                "free": {"cpus": 1.0, "memory": 100, "storage": 100},
+                "connected": True,
+            },
+        )
+        == answer
+    )
+
+
+# ---- what the runner is told ----
+
+
+def test_the_environment_of_a_task() -> None:
+    """Tasks see who they are; elements see their index and item, redone ones the original's."""
+    spec = TaskSpec("x", env={"A": "b"}, items=["p", "q", "r"], only=[2, 0])
+    run = make_run("t.0", 3, spec, "name")
+    assert {
+        "A": "b",
+        "LEORONIC_TASK_ID": "t.0",
+        "LEORONIC_ATTEMPT": "3",
+        "LEORONIC_NODE": "name",
+        "LEORONIC_INDEX": "2",
+        "LEORONIC_ITEM": "r",
+    } == run.env
+    assert "LEORONIC_INDEX" not in make_run("t", 1, TaskSpec("x"), "name").env
+
+
+def test_classes_are_of_the_task() -> None:
+    """A pinned class differs from a plain one."""
+    assert isinstance(PINNED, TaskClass)
+    assert PINNED.number != PLAIN.number
