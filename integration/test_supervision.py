@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import time
+from collections import Counter
 
 import pytest
 
 from integration.conftest import StartNode
 from integration.harness import Node, wait_until
-from leoronic.core.commands import Debug
-from leoronic.errors import LeoronicError, NodeUnreachable, Refused
+from leoronic.core.commands import Debug, Submit
+from leoronic.errors import LeoronicError, NodeUnreachable, Refused, Unavailable
 
 DEBUGGING = {"LEORONIC_DEBUG": "1"}
 # All actors of the core, each with those that its supervisor restarts with it.
@@ -112,14 +115,31 @@ def test_debugging_is_off(start_node: StartNode) -> None:
 def test_an_actor_that_raises_at_work(start_node: StartNode, actor: str) -> None:
     """Crashed in the middle of submissions, starts and ends, it loses and repeats nothing."""
     node = start_node("--cpus", "8", environment=DEBUGGING)
-    acknowledged: list[str] = []
+    expected: list[str] = []
     for batch in range(25):
         # With ids of its own, a submission that was cut off can be repeated.
         ids = [f"{batch}-{i}" for i in range(40)]
-        tasks = [{"id": i, "command": f"echo {i} >> log", "cpus": 0.5} for i in ids]
-        if batch % 5 == 4:
-            crash(node, actor)
-        wait_until(lambda tasks=tasks: node.submit(*tasks), "a submission", story=node.tail)
-        acknowledged += ids
-    node.wait_counts(succeeded=len(acknowledged))
-    assert sorted(acknowledged) == sorted((node.root / "log").read_text().splitlines())
+        tasks = [{"id": i, "command": "echo $LEORONIC_TASK_ID >> log", "cpus": 0.5} for i in ids]
+        blob = json.dumps(tasks).encode()
+        with node.client() as client:
+            asked = [client.send(Submit(), blob)]
+            if batch % 5 == 4:
+                # While the tasks are on their way, from here to there.
+                time.sleep(0.002 * batch)
+                asked.append(client.send(Debug(actor)))
+                asked.append(client.send(Submit(), blob.replace(b'"id": "', b'"id": "b')))
+                expected += [f"b{i}" for i in ids]
+            for number in asked:
+                with contextlib.suppress(Unavailable):
+                    client.answer(number)
+        more = json.loads(blob.replace(b'"id": "', b'"id": "b')) if batch % 5 == 4 else []
+        wait_until(lambda all_=tasks + more: node.submit(*all_), "a submission", story=node.tail)
+        expected += ids
+    node.wait_counts(succeeded=len(expected))
+    done = Counter((node.root / "log").read_text().splitlines())
+    assert set(expected) == set(done)
+    again = {i for i in done if done[i] > 1}
+    # What is run again is recorded as lost before.
+    assert again <= {i for i in expected if len(node.show(i)["attempts"]) > 1}
+    if actor != "runner":
+        assert not again

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 from integration.bench import rate
-from integration.bench.figure import Figure, Goal
+from integration.bench.figure import Figure, Goal, Missing
 from integration.bench.install import Unavailable
 from integration.bench.rivals import Huey, HyperQueue, Spooler
-from integration.bench.session import Missing, Samples, Session, Work, ours
+from integration.bench.session import Samples, Session, Work, ours
 from integration.harness import Node
 from leoronic.client import Client
 from leoronic.core import commands

@@ -46,7 +46,7 @@ def dispatch_rate(node: Node, count: int) -> float:
         seconds = time.perf_counter() - began
         client.request(commands.Drain())
     wait_until(lambda: not node.counts().get("running"), "the last of them to end")
-    return done / seconds
+    return float(done) / seconds
 
 
 def array_request_ms(node: Node) -> float:

@@ -29,6 +29,7 @@ from leoronic.runtime.ref import ActorRef
 _CALL_S = 60.0
 _LIMIT_MAX = 10_000
 _REDO_MAX = 10_000
+_ORDER_MAX = 1 << 63  # what the database can hold
 _EXEC_PRIORITY = 1_000_000
 
 
@@ -78,6 +79,8 @@ class Answers:
             raise BadRequest(f"{command.state!r} is no state; states: {', '.join(_STATES)}")
         if not 1 <= command.limit <= _LIMIT_MAX:
             raise BadRequest(f"limit is 1 to {_LIMIT_MAX}; for more, ask page by page")
+        if command.before is not None and not 0 <= command.before < _ORDER_MAX:
+            raise BadRequest("`before` is the `order` of a task")
         tasks = await self._cluster.page(
             state=command.state,
             label=command.label,

@@ -21,6 +21,7 @@ CHUNK_BYTES = 256 * 1024
 LOOK_AGAIN_S = 30.0
 ARRAY_PAUSE_S = 0.1
 UNKNOWN_PAUSE_S = 0.05
+OFFSET_MAX = 1 << 53
 _ENDED = ("succeeded", "failed", "cancelled")
 
 Item = tuple[dict[str, Any], bytes]
@@ -84,6 +85,8 @@ class Following:
         """Output from `offset` on; the last item is the result."""
         if command.stream not in ("stdout", "stderr"):
             raise BadRequest(f"{command.stream!r} is no stream: stdout or stderr")
+        if not 0 <= command.offset <= OFFSET_MAX:
+            raise BadRequest(f"an offset is a number of bytes, 0 or more, not {command.offset}")
         task = await self._cluster.resolve(command.id)
         [described] = await self._cluster.tasks([task])
         if "count" in described:

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from leoronic.actors.journal import Trim
+from leoronic.errors import Refused, Unavailable
 from leoronic.runtime.actor import Actor
+from leoronic.runtime.ref import ActorRef
 
 EVERY_S = 3600.0
 SLICE_TASKS = 500
+PAUSE_S = 0.05
 # A file of output may hold tasks that ended up to this much after its last byte.
 MARGIN_S = 86400.0
 
@@ -40,14 +43,19 @@ class HistoryActor(Actor):
         journal = self.context.find("journal")
         while True:
             before = time.time() - self._retention_s
-            forgotten = 0
-            while count := await journal.call(Trim(before, SLICE_TASKS), timeout_s=60.0):
-                forgotten += count
-                await asyncio.sleep(0.05)
-            if forgotten:
-                self.context.log.info("history forgotten", tasks=forgotten)
+            # On a full disk, or with a journal between two lives, it is tried again next time.
+            with contextlib.suppress(Refused, Unavailable):
+                await self._trim(journal, before)
             await asyncio.to_thread(self._remove_output, before - MARGIN_S)
             await asyncio.sleep(EVERY_S)
+
+    async def _trim(self, journal: ActorRef, before: float) -> None:
+        forgotten = 0
+        while count := await journal.call(Trim(before, SLICE_TASKS), timeout_s=60.0):
+            forgotten += count
+            await asyncio.sleep(PAUSE_S)
+        if forgotten:
+            self.context.log.info("history forgotten", tasks=forgotten)
 
     def _remove_output(self, before: float) -> None:
         with contextlib.suppress(FileNotFoundError):

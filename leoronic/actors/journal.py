@@ -292,10 +292,7 @@ class JournalActor(Actor):
     async def _load(self, message: LoadLive | LoadOpen | tuple[Trim, Call]) -> None:
         node = self._journal.node
         if isinstance(message, tuple):
-            trim, request = message
-            count = self._journal.trim(trim.before, trim.tasks_max)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.commit)
-            self.context.reply(request, count)
+            await self._trim(*message)
             return
         if isinstance(message, LoadOpen):
             attempts = self._reads.open_attempts(node)
@@ -317,6 +314,20 @@ class JournalActor(Actor):
                 life=message.life,
             ),
         )
+
+    async def _trim(self, trim: Trim, request: Call) -> None:
+        try:
+            count = self._journal.trim(trim.before, trim.tasks_max)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.commit)
+        except (DiskFull, sqlite3.OperationalError) as error:
+            # Forgetting takes room as well, until the log is moved to the database.
+            self._journal.rollback()
+            failure = as_disk_full(error) if isinstance(error, sqlite3.OperationalError) else error
+            if not isinstance(failure, LeoronicError):
+                raise
+            self.context.fail(request, failure)
+            return
+        self.context.reply(request, count)
 
 
 Ask = Callable[[Reads], Any]

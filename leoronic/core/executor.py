@@ -70,7 +70,10 @@ class LoadOpen(msgspec.Struct, frozen=True):
 
 
 class OpenAttempt(msgspec.Struct, frozen=True):
-    """An attempt that started here and has no end in the journal."""
+    """An attempt that started here and has no end in the journal.
+
+    `stop_reason`: its task is final without it (it was cancelled), so it is to be ended.
+    """
 
     task: str
     attempt: int
@@ -78,6 +81,7 @@ class OpenAttempt(msgspec.Struct, frozen=True):
     retries_left: int
     hold_if_lost: bool
     runner: str = ""
+    stop_reason: str = ""
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -245,6 +249,7 @@ class ExecutorMachine:
                 _Stage.RUNNING,
                 known.runner,
             )
+            self._attempts[key].stop_reason = known.stop_reason
             self._ledger.restore(key, known.need)
         early, self._early = self._early, []
         for told in early:
@@ -269,15 +274,38 @@ class ExecutorMachine:
         # never got, and so it never ran.
         never = [key for key in missing if message.runner and self._meant_for(key, message.runner)]
         self._lose([key for key in missing if key not in never], "the runner no longer has it")
-        if never:
-            self._send("journal", FetchSpecs("runner", [task for task, _ in never]))
-        for spawned in message.running:
-            if (spawned.task, spawned.attempt) not in self._attempts:
-                self._send("runner_host", Kill(spawned.task, spawned.attempt, "superseded"))
         self._end(message.exited)
+        crowded = self._crowded(never)
+        self._lose(crowded, "it waited behind another when the core ended, and never ran")
+        again = [task for task, attempt in never if (task, attempt) not in crowded]
+        if again:
+            self._send("journal", FetchSpecs("runner", again))
+        for spawned in message.running:
+            known = self._attempts.get((spawned.task, spawned.attempt))
+            reason = "superseded" if known is None else known.stop_reason
+            if reason:
+                self._send("runner_host", Kill(spawned.task, spawned.attempt, reason))
         if first:
             self._offer()
         self._flush_unsent()
+
+    def _crowded(self, keys: list[AttemptKey]) -> list[AttemptKey]:
+        """Of attempts to be sent again, those that do not fit: once they stood behind others.
+
+        Which lane that was is not on disk, so each that is open holds a share of its own.
+        """
+        needs = {key: self._ledger.held[key] for key in keys if key in self._ledger.held}
+        for key in needs:
+            self._ledger.release(key)
+        crowded: list[AttemptKey] = []
+        for key, need in needs.items():
+            if self._ledger.fits(need):
+                self._ledger.take(key, need)
+            else:
+                crowded.append(key)
+        for key in crowded:  # until the loss is on its way
+            self._ledger.restore(key, needs[key])
+        return crowded
 
     def _meant_for(self, key: AttemptKey, runner: str) -> bool:
         return self._attempts[key].runner == runner
@@ -307,6 +335,8 @@ class ExecutorMachine:
         self._early = [told for told in self._early if isinstance(told, ExitedMany)]
 
     def _offer(self) -> None:
+        if not (self._connected or self._offered):
+            return  # what runs here is not known yet: nothing must be assigned
         held = [Held(key[0], key[1], need) for key, need in self._ledger.held.items()]
         self._send(
             "scheduler",
@@ -500,9 +530,10 @@ class ExecutorMachine:
     def _start_moved(self) -> None:
         """Tell the runner to start those that changed lanes, which it holds behind another."""
         for key in self._lanes.take_moved():
-            attempt = self._attempts[key]
-            # One that is not on disk yet will be sent without `behind` anyway.
-            if attempt.stage is _Stage.RUNNING and self._connected:
+            attempt = self._attempts.get(key)
+            # One that is not on disk yet will be sent without `behind` anyway, and one whose start
+            # was refused meanwhile is gone.
+            if attempt and attempt.stage is _Stage.RUNNING and self._connected:
                 self._send("runner_host", StartNow(*key))
 
     def _dated(self, outcome: Outcome) -> Outcome:

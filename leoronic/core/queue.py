@@ -384,14 +384,11 @@ class QueueMachine:
         self._effects.append(Reply(asked.request, found))
 
     def _count(self, asked: Asked) -> None:
-        counts = dict.fromkeys(("waiting", "blocked", "held", "running"), 0)
-        for record in self.tasks.live.values():
-            if isinstance(record, ArrayRecord):
-                for state, count in self._elements(record).items():
-                    if state in counts:
-                        counts[state] += count
-            else:
-                counts[self.tasks.state_of(record)] += 1
+        counts = self.tasks.count_singles()
+        for array in self.tasks.arrays.values():
+            for state, count in self._elements(array).items():
+                if state in counts:
+                    counts[state] += count
         self._effects.append(Reply(asked.request, {**counts, **self.tasks.ended}))
 
     def _elements(self, array: ArrayRecord) -> dict[str, int]:

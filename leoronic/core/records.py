@@ -8,6 +8,7 @@ stays on disk.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 import msgspec
@@ -56,7 +57,7 @@ STATE_NAMES = {
 }
 
 
-class TaskClass(msgspec.Struct, frozen=True):
+class TaskClass(msgspec.Struct, frozen=True, eq=False):
     """What tasks have in common for placing them. Interned: equal classes are one object."""
 
     number: int
@@ -68,12 +69,16 @@ class TaskClass(msgspec.Struct, frozen=True):
     retry_delay_s: float
     on_loss: str
     node: str
+    # How many live tasks, arrays and elements of the class have each status: a queue of a million
+    # is asked for its numbers again and again.
+    tally: list[int] = msgspec.field(default_factory=lambda: [0] * len(Status))
 
 
 class Record:
     """One live task (or one element of an array that has started)."""
 
     __slots__ = (
+        "_status",
         "attempt",
         "closed",
         "failures",
@@ -87,7 +92,6 @@ class Record:
         "parent",
         "released",
         "revision",
-        "status",
         "task_class",
     )
 
@@ -95,7 +99,8 @@ class Record:
         self.id = id
         self.order = order
         self.task_class = task_class
-        self.status = Status.READY
+        self._status = Status.READY
+        task_class.tally[Status.READY] += 1
         self.attempt = 0
         self.closed = 0  # the last attempt whose end is known
         self.failures = 0
@@ -107,6 +112,18 @@ class Record:
         self.not_before = 0.0
         self.node = ""
         self.parent: Record | None = None  # of an element: its array
+
+    @property
+    def status(self) -> Status:
+        """Where the task stands; its class counts."""
+        return self._status
+
+    @status.setter
+    def status(self, status: Status) -> None:
+        tally = self.task_class.tally
+        tally[self._status] -= 1
+        tally[status] += 1
+        self._status = status
 
     def why_held(self) -> str | None:
         """The reason if the task must not start; an element is held with its array."""
@@ -186,6 +203,9 @@ class ClassTable:
         del self._uses[number]
         del self._by_key[self._keys.pop(number)]
         return True
+
+    def __iter__(self) -> Iterator[TaskClass]:
+        return iter(self._by_key.values())
 
     def __len__(self) -> int:
         return len(self._by_key)

@@ -189,12 +189,30 @@ class SchedulerMachine:
             # Assignments may have ended with its former life: have the queue offer all again.
             self._classes.clear()
             self._effects.append(Send("queue", SchedulerStarted()))
+        old = self._nodes.get(message.node)
         node = self._nodes[message.node] = _Node(message)
         for held in message.held:
             node.ledger.restore((held.task, held.attempt), held.need)
+        if old is not None:
+            node.files = old.files
+            self._keep_reservation(message.node, node, old)
         for known in self._classes.values():
             self._judge(known)
         self._ask_files()
+
+    def _keep_reservation(self, node_id: str, node: _Node, old: _Node) -> None:
+        """A reservation outlives a new offer, unless the node can no longer serve it.
+
+        Offers come whenever a disk fills up: without this the task that waits would be starved.
+        """
+        known = None if old.reserved is None else self._classes.get(old.reserved)
+        if (
+            known is not None
+            and self._admits(node_id, known.task_class)
+            and not shortfalls(known.task_class.need, node.ledger.capacity)
+        ):
+            node.reserved = old.reserved
+            node.beside = old.beside.intersection(node.ledger.held)
 
     def _on_freed(self, message: Freed) -> None:
         node = self._nodes.get(message.node)

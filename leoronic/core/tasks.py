@@ -37,7 +37,15 @@ from leoronic.core.queue_messages import (
     Withdrawn,
 )
 from leoronic.core.ready import WINDOW_TASKS, ReadyClass
-from leoronic.core.records import FINAL_STATES, LOSSES_MAX, ClassTable, Record, Status, TaskClass
+from leoronic.core.records import (
+    FINAL_STATES,
+    LOSSES_MAX,
+    STATE_NAMES,
+    ClassTable,
+    Record,
+    Status,
+    TaskClass,
+)
 from leoronic.core.spec import TaskSpec, element_count
 
 
@@ -46,6 +54,7 @@ class Tasks:
 
     def __init__(self) -> None:
         self.live: dict[str, Record] = {}
+        self.arrays: dict[str, ArrayRecord] = {}  # those of the live tasks that are
         self.ended = dict.fromkeys(FINAL_STATES, 0)
         self.graph = Graph()
         self.infeasible: dict[int, list[str]] = {}  # class -> why no node could ever run it
@@ -100,6 +109,21 @@ class Tasks:
             return "blocked"
         return record.state
 
+    def count_singles(self) -> dict[str, int]:
+        """State -> how many live tasks that are no arrays; does not look at each of them."""
+        counts = dict.fromkeys(("waiting", "blocked", "held", "running"), 0)
+        for task_class in self.classes:
+            waiting = "blocked" if task_class.number in self.infeasible else "waiting"
+            for status, state in STATE_NAMES.items():
+                counts[waiting if state == "waiting" else state] += task_class.tally[status]
+        # The tallies include arrays, and elements as if they were tasks.
+        for array in self.arrays.values():
+            for record in (array, *array.elements.values()):
+                blocked = record.task_class.number in self.infeasible
+                state = STATE_NAMES[record.status]
+                counts["blocked" if blocked and state == "waiting" else state] -= 1
+        return counts
+
     def feasible(self, class_number: int, obstacles: list[str]) -> None:
         """The scheduler's word on a class: `obstacles` keep it from every node, or none do."""
         if class_number not in self.ready:
@@ -137,7 +161,6 @@ class Tasks:
             self._place_all(self.graph.redo(spec.redo_of, record.id))
 
     def _make(self, task: str, order: int, spec: TaskSpec) -> Record:
-        classes = len(self.classes)
         task_class = self.classes.intern(spec)
         count = element_count(spec)
         record = (
@@ -145,12 +168,14 @@ class Tasks:
             if count is None
             else ArrayRecord(task, order, task_class, count)
         )
-        if len(self.classes) != classes:
+        if task_class.number not in self.ready:
             self.ready[task_class.number] = ReadyClass(task_class)
             if task_class.gates:
                 for regex in self.gates.add_class(task_class, self.live.values):
                     self.effects.append(Send("journal", MatchCommands("queue", regex)))
         self.live[task] = record
+        if isinstance(record, ArrayRecord):
+            self.arrays[task] = record
         return record
 
     def _depend(self, record: Record, spec: TaskSpec) -> None:
@@ -372,6 +397,7 @@ class Tasks:
             return
         del self.live[record.id]
         if isinstance(record, ArrayRecord):
+            del self.arrays[record.id]
             for element in list(record.elements.values()):
                 self._unoffer(element)
                 element.status = Status.FINAL

@@ -43,7 +43,7 @@ def open_database(path: Path, *, first_start: bool, thorough: bool = False) -> O
         try:
             return Opened(*_open_old(path, thorough), "")
         except (DamagedError, sqlite3.DatabaseError) as error:
-            if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
+            if isinstance(error, sqlite3.OperationalError) and not _means_damage(error):
                 raise
             aside = set_aside(path)
             story = f"the database was damaged ({error}); it was set aside as {aside.name}"
@@ -145,6 +145,11 @@ def _check_header(path: Path) -> None:
     wal = path.with_name(path.name + "-wal")
     if size % page or (size < page * pages and not _has_content(wal)):
         raise DamagedError(f"it was cut off at {size} of {page * pages} bytes")
+
+
+def _means_damage(error: sqlite3.OperationalError) -> bool:
+    """Whether it is the file's own fault, and no lack of room or of permission."""
+    return "malformed" in str(error) or "no such table" in str(error)
 
 
 def _has_content(path: Path) -> bool:

@@ -281,7 +281,8 @@ class Reads:
     def _open_attempt(self, task: str, attempt: int, runner: str) -> OpenAttempt:
         spec = self.spec(task)
         assert spec is not None, f"attempt of unknown task {task}"
-        earlier = self.attempts(task)[:-1]
+        # The row before the first attempt says that an element was cancelled.
+        earlier = [row for row in self.attempts(task) if 0 < row.attempt < attempt]
         losses = sum(row.lost is not None for row in earlier)
         need = Need(
             milli(spec.cpus),
@@ -297,7 +298,14 @@ class Reads:
             spec.retries - (len(earlier) - losses),
             spec.on_loss == "hold" or losses + 1 >= LOSSES_MAX,
             runner,
+            "cancelled" if self._is_final(task) else "",
         )
+
+    def _is_final(self, task: str) -> bool:
+        element = split_element(task)
+        base = self.task(element[0] if element else task)
+        assert base is not None, f"attempt of unknown task {task}"
+        return base.state is not None or any(a.final_state for a in self.attempts(task))
 
     def tags(self, node: str) -> list[str]:
         """The tags that people gave a node."""

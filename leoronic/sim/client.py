@@ -64,10 +64,10 @@ class Client:
                 self._turned_down(specs, error, tries)
 
         self._node.call("queue", SubmitSpecs(specs, "sim"), told)
-        if all(spec.id for spec in specs) and not answered and tries < 4:
+        repeatable = all(spec.id for spec in specs) and not answered and tries < 4
+        if repeatable and self._chance.random() < 0.2:
             # Some do not wait for an answer, and ask again meanwhile.
-            if self._chance.random() < 0.2:
-                self._clock.after(self._chance.random() * 0.01, lambda: self._submit(specs, 9))
+            self._clock.after(self._chance.random() * 0.01, lambda: self._submit(specs, 9))
 
     def _accepted(self, specs: list[TaskSpec], ids: list[str]) -> None:
         for spec, task in zip(specs, ids, strict=True):

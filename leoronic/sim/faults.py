@@ -7,6 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
+from leoronic.core.executor import Open
+from leoronic.core.queue_messages import Loaded
+from leoronic.core.run import ExitedMany, Inventory
+from leoronic.core.scheduler import Assign
 from leoronic.sim.clock import Clock
 from leoronic.sim.node import ACTORS, SimNode
 from leoronic.sim.story import Story
@@ -14,6 +18,8 @@ from leoronic.sim.story import Story
 SKEW_S_MAX = 3600.0
 # About the most faults in one seed.
 STRIKES_MAX = 100
+# After these something is owed: a commit, a start, a reconciliation.
+MOMENTS = (ExitedMany, Assign, Inventory, Open, Loaded)
 
 
 class Faults:
@@ -55,11 +61,14 @@ class Faults:
         if self._kinds:
             self._next()
 
-    def _maybe(self) -> None:
+    def _maybe(self, message: object) -> None:
         """A message was handled: strike in the middle of what follows from it, maybe."""
-        if self._per_message and self._chance.random() < self._per_message:
-            if self.counts.total() < 2 * STRIKES_MAX:
-                self._clock.after(self._chance.random() * 3 * self._node.turn_s, self._strike_once)
+        share = self._per_message if self.counts.total() < 2 * STRIKES_MAX else 0.0
+        if isinstance(message, MOMENTS):
+            share *= 10
+        if share and self._chance.random() < share:
+            most_s = max(3 * self._node.turn_s, self._node.disk.commit_s)
+            self._clock.after(self._chance.random() * most_s, self._strike_once)
 
     def heal(self) -> None:
         """No more faults; what is broken is mended."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from leoronic.core.conditions import AllWithCmdDone, HasFile, HasTag, NotTag, QueueIsFirst
+from leoronic.core.conditions import AllWithCmdDone, HasFile, HasTag, NotTag
 from leoronic.core.effects import Effect, Send
 from leoronic.core.entries import Held, Lost, Numbered, Released, decode, encode
 from leoronic.core.queue_messages import Committed, Item, Loaded, Offered, Withdrawn
@@ -197,9 +197,7 @@ class Invariants(Observer):
                 if other.number > self._queue.number or other is task:
                     continue
                 if isinstance(gate, AllWithCmdDone):
-                    shut = _carries_not(other.spec, gate) and re.search(
-                        gate.regex, command_text(other.spec)
-                    )
+                    shut = _shuts(other.spec, gate)
                 else:
                     shut = other.number < task.number and self._surely_waits(other)
                 if shut:
@@ -322,5 +320,6 @@ class SchedulerView:
                 self.files = present
 
 
-def _carries_not(spec: TaskSpec, gate: AllWithCmdDone | QueueIsFirst) -> bool:
-    return gate.text not in spec.conditions
+def _shuts(spec: TaskSpec, gate: AllWithCmdDone) -> bool:
+    """Whether `gate` waits for such a task; those that carry the condition too do not count."""
+    return gate.text not in spec.conditions and bool(re.search(gate.regex, command_text(spec)))

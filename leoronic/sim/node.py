@@ -10,11 +10,11 @@ from collections.abc import Callable
 from random import Random
 
 from leoronic.core import executor, queue, scheduler
-from leoronic.core.effects import Attached, Detached, Effect
+from leoronic.core.effects import Asked, Attached, Detached, Effect
 from leoronic.core.entries import Numbered
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.queue import QueueMachine
-from leoronic.core.queue_messages import Watching
+from leoronic.core.queue_messages import QueueStarted, Watching
 from leoronic.core.resources import Capacity
 from leoronic.core.run import AttemptKey, FromRunner, Run, ToRunner
 from leoronic.core.scheduler import SchedulerMachine
@@ -65,6 +65,7 @@ class SimNode:
         chance: Random,
         story: Story,
         disk: Disk,
+        *,
         capacity: Capacity,
         observer: Observer,
     ) -> None:
@@ -81,7 +82,7 @@ class SimNode:
         self.up = False
         self.busy = False  # a restart is under way
         self.doubles = False
-        self.on_message: Callable[[], None] | None = None
+        self.on_message: Callable[[object], None] | None = None
         self._observer = observer
         self._life = 0
         self._attaching = 0
@@ -96,7 +97,7 @@ class SimNode:
         if to == "runner_host":
             self.link.send(message)  # type: ignore[arg-type]
         elif to == "control":
-            if isinstance(message, queue.QueueStarted):
+            if isinstance(message, QueueStarted):
                 self.send("queue", Watching(True))
         else:
             actor = self.actors.get(to)
@@ -117,7 +118,7 @@ class SimNode:
             answer(None, ActorGone(f"{to} is not running"))
             return
         self._calls[self._requests] = (to, answer)
-        self.send(to, queue.Asked(self._requests, message))
+        self.send(to, Asked(self._requests, message))
 
     def when_awake(self, action: Callable[[], None]) -> None:
         """Do `action` now, or when the pause is over."""
@@ -130,7 +131,7 @@ class SimNode:
         """A machine took a message."""
         self._observer.handled(who, message, effects)
         if self.on_message is not None:
-            self.on_message()
+            self.on_message(message)
 
     @property
     def calls(self) -> int:

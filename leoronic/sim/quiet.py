@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leoronic.core.effects import Asked, Reply, Send
+from leoronic.core.effects import Asked, Machine, Reply, Send
 from leoronic.core.entries import Numbered, decode
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.queue import QueueMachine, Start
@@ -104,7 +104,7 @@ def _story_of(record: Record) -> tuple[object, ...]:
     return (record.attempt, record.failures, record.losses, record.revision, held)
 
 
-def _ask(machine: QueueMachine, question: object, now: float) -> object:
+def _ask(machine: Machine, question: object, now: float) -> object:
     [answer] = [e for e in machine.handle(Asked(0, question), now) if isinstance(e, Reply)]
     return answer.result
 

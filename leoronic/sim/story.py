@@ -17,7 +17,7 @@ LINE_LENGTH_MAX = 260
 _DIGITS = re.compile(r"\d+")
 
 
-class Violation(AssertionError):  # noqa: N818 - it is what it is called
+class Violation(AssertionError):
     """An invariant does not hold. `task` is the one concerned, or ''."""
 
     def __init__(self, what: str, detail: str, task: str = "") -> None:

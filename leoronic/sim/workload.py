@@ -35,7 +35,7 @@ class Mix:
         self.retried = pick(0.8)
         self.hold = pick(0.6)
         self.limited = pick(0.4)
-        self.forever = pick(0.15)
+        self.forever = pick(0.4)
         self.exclusive = pick(0.3)
         self.resources = pick(0.5)
         self.impossible = pick(0.1)
@@ -77,7 +77,9 @@ class Maker:
             limit = round(mix.work_s * chance.uniform(0.5, 3.0), 3)
         count = chance.randint(1, 12) if self._happens(mix.array) else None
         spec = TaskSpec(
-            self._plan(serial, retries, "gated" if gated or first else chance.choice(WORDS)).command,
+            self._plan(
+                serial, retries, "gated" if gated or first else chance.choice(WORDS)
+            ).command,
             cpus=chance.choice(self._cpus),
             memory=chance.choice((0, 0, 100, 400)),
             resources={"gpu": 1} if self._happens(mix.resources) else {},

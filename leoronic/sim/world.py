@@ -62,7 +62,14 @@ class World:
         capacity = Capacity(cpus * 1000, 1000, 1000, (("gpu", chance.choice((1, 2))),))
         self.disk = Disk(NODE_ID, fsync=switches.fsync)
         self.invariants = Invariants(self.clock, self.story, capacity)
-        self.node = SimNode(self.clock, chance, self.story, self.disk, capacity, self.invariants)
+        self.node = SimNode(
+            self.clock,
+            chance,
+            self.story,
+            self.disk,
+            capacity=capacity,
+            observer=self.invariants,
+        )
         self.invariants.node = self.node
         self.node.turn_s = chance.choice((0.0001, 0.001, 0.02))
         maker = Maker(chance, Mix(chance), capacity, NODE_ID)
@@ -161,7 +168,7 @@ class World:
             self._step()
 
 
-def run_seed(seed: int, switches: Switches = Switches()) -> Result:  # noqa: B008 - it is frozen
+def run_seed(seed: int, switches: Switches = Switches()) -> Result:
     """Run one seed. Any error of the machines is a failure, too."""
     world = World(seed, switches)
     result = Result(seed)

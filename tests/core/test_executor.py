@@ -114,7 +114,8 @@ def freed(*keys: tuple[str, int], **fields: Any) -> Send:
 def ready() -> Executor:
     """An executor that is open, connected and idle."""
     executor = Executor()
-    assert [Send("journal", LoadOpen("runner"))] == executor.told(Start())
+    life = int(NOW * 1_000_000)
+    assert [Send("journal", LoadOpen("runner", life))] == executor.told(Start())
     assert [] == executor.told(Open([], []))
     assert [offer(fresh=True)] == executor.told(Inventory([], [], LIFE))
     return executor

@@ -352,11 +352,11 @@ class World:
         match message:
             case Append():
                 self._append(message)
-            case LoadLive(sender):
-                for loaded in load_live(self.journal, self.reads):
+            case LoadLive(sender, life):
+                for loaded in load_live(self.journal, self.reads, life):
                     self._mail.append((sender, loaded))
-            case LoadOpen(sender):
-                answer = Open(self.reads.open_attempts(NODE), self.reads.tags(NODE))
+            case LoadOpen(sender, life):
+                answer = Open(self.reads.open_attempts(NODE), self.reads.tags(NODE), life)
                 self._mail.append((sender, answer))
             case Lookup(sender, token, refs):
                 self._mail.append((sender, look_up(self.reads, token, refs)))
@@ -428,7 +428,10 @@ def look_up(reads: Reads, token: int, refs: list[str]) -> LookedUp:
     return LookedUp(token, found, specs)
 
 
-def load_live(journal: Journal, reads: Reads) -> list[Loaded]:
+def load_live(journal: Journal, reads: Reads, life: int = 0) -> list[Loaded]:
     """As the journal actor answers `LoadLive`: task by task, then the end."""
-    last = Loaded([], last=True, node=journal.node, number=journal.number, finals=reads.ended())
-    return [*(Loaded([task]) for task in reads.live()), last]
+    ended = reads.ended()
+    last = Loaded(
+        [], last=True, node=journal.node, number=journal.number, finals=ended, life=life
+    )
+    return [*(Loaded([task], life=life) for task in reads.live()), last]

@@ -1,0 +1,190 @@
+"""A node without a runner: the real journal, queue, scheduler and control socket in one folder.
+
+Nothing runs: tests write down starts and ends themselves, as the executor would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from leoronic.actors.answers import NodeInfo
+from leoronic.actors.control import ControlActor
+from leoronic.actors.journal import JournalActor
+from leoronic.actors.machines import QueueActor, SchedulerActor
+from leoronic.core import executor
+from leoronic.core.entries import Entry, Finished, Started
+from leoronic.core.executor import SetDraining, SetTag
+from leoronic.core.outcome import Outcome
+from leoronic.core.queue_messages import Append, Appended
+from leoronic.core.run import OutputPart, ReadOutput
+from leoronic.errors import LeoronicError, Unavailable, from_code
+from leoronic.runtime.supervisor import Tree
+from tests.actors.recorder import Recorder
+from tests.runtime.actors import child, running
+
+HEADER = struct.Struct("!II")
+Frame = tuple[dict[str, Any], bytes]
+
+
+class Client:
+    """One connection to the control socket."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+        self._number = 0
+
+    def send(self, command: dict[str, Any], blob: bytes = b"") -> int:
+        """Send a request; its number."""
+        self._number += 1
+        self.send_json({"request": self._number, "command": command}, blob)
+        return self._number
+
+    def send_json(self, message: object, blob: bytes = b"") -> None:
+        text = json.dumps(message).encode()
+        self.writer.write(HEADER.pack(len(text), len(blob)) + text + blob)
+
+    async def receive(self) -> Frame:
+        """The next frame. Raises `IncompleteReadError` when the connection was closed."""
+        json_length, blob_length = HEADER.unpack(await self.reader.readexactly(HEADER.size))
+        text = await self.reader.readexactly(json_length)
+        return json.loads(text), await self.reader.readexactly(blob_length)
+
+    async def ask(self, type_: str, blob: bytes = b"", **fields: Any) -> Any:
+        """The result of one command; raises what it was refused with."""
+        number = self.send({"type": type_, **fields}, blob)
+        return (await self.result(number))[-1]
+
+    async def result(self, number: int) -> list[Any]:
+        """All items (with their blobs) of an answer, then its result."""
+        found: list[Any] = []
+        while True:
+            frame, blob = await self.receive()
+            assert number == frame["request"]
+            if "error" in frame:
+                error = from_code(frame["error"]["code"], frame["error"]["message"])
+                raise error
+            if "result" in frame:
+                return [*found, frame["result"]]
+            found.append((frame["item"], blob))
+
+    async def closed(self) -> None:
+        """Wait until the other side has closed this connection; nothing came before that."""
+        try:
+            assert b"" == await self.reader.read()
+        except ConnectionResetError:
+            pass
+
+
+class Node:
+    """See the module."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.output = folder / "output"
+        self.output.mkdir()
+        self.socket = folder / "control.sock"
+        self.id = ""
+        self.tree: Tree
+        self.asked: list[Any] = []
+        self.live_output: dict[str, bytes | None] = {}  # task -> what it printed; None: not known
+        self.stopped: list[bool] = []
+        self.told = Recorder(self._executor)
+        self.host = Recorder(self._runner)
+        self._token = 0
+
+    def set_id(self, node: str) -> None:
+        self.id = node
+
+    def _executor(self, message: Any) -> Any:
+        self.asked.append(message)
+        match message:
+            case executor.Describe():
+                return {
+                    "tags": ["fast"],
+                    "draining": False,
+                    "running": [],
+                    "cpus": 2.0,
+                    "memory": 1,
+                    "storage": 1,
+                    "resources": {},
+                    "free": {},
+                    "connected": True,
+                }
+            case SetTag(tag, on):
+                return [tag] if on else []
+            case SetDraining():
+                return None
+        return None
+
+    def _runner(self, message: Any) -> Any:
+        assert isinstance(message, ReadOutput)
+        data = self.live_output.get(message.task)
+        if data is None:
+            return Unavailable("gone") if message.task in self.live_output else _unknown(message)
+        part = data[message.offset : message.offset + message.limit]
+        return OutputPart(message.offset, part, at_end=message.offset + len(part) >= len(data))
+
+    async def write(self, *entries: Entry) -> None:
+        """As the executor would: durable, and known to the queue, when this returns."""
+        self._token += 1
+        await self.tree.find("journal").cast(Append("runner", self._token, list(entries)))
+        await self.told.until(
+            lambda messages: any(
+                isinstance(m, Appended) and m.token == self._token for m in messages
+            )
+        )
+
+    async def run(self, task: str, outcome: Outcome, *, attempt: int = 1, final: bool = True) -> None:
+        """One attempt of a task, from start to end."""
+        await self.write(Started(task, attempt, self.id, 5.0), Finished(task, attempt, outcome, final))
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        reader, writer = await asyncio.open_unix_connection(str(self.socket), limit=1 << 26)
+        try:
+            yield Client(reader, writer)
+        finally:
+            writer.close()
+
+
+def _unknown(message: ReadOutput) -> OutputPart:
+    return OutputPart(message.offset, b"", at_end=False, known=False)
+
+
+@asynccontextmanager
+async def node_in(folder: Path, *, debug: bool = False) -> AsyncIterator[Node]:
+    """A started node, stopped at the end."""
+    node = Node(folder)
+    info = NodeInfo(
+        id=lambda: node.id,
+        name="one",
+        root=folder,
+        started_at=0.0,
+        statistics=list,
+        stop=node.stopped.append,
+        debug=debug,
+    )
+    journal = partial(
+        JournalActor, folder / "leoronic.db", first_start=True, on_node=node.set_id
+    )
+    async with running(
+        child("journal", journal),
+        child("queue", QueueActor),
+        child("scheduler", SchedulerActor),
+        child("runner", lambda: node.told),
+        child("runner_host", lambda: node.host),
+        child("control", lambda: ControlActor(node.socket, node.output, info)),
+    ) as tree:
+        node.tree = tree
+        yield node
+
+
+__all__ = ["Client", "LeoronicError", "Node", "node_in"]

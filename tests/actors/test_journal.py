@@ -1,0 +1,325 @@
+"""The journal actor on a real file: group commit, order, a full disk, and questions."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from leoronic.actors import journal as module
+from leoronic.actors.journal import JournalActor, Trim
+from leoronic.core.entries import Cancelled, Entry, Finished, Started, Submitted, Tagged
+from leoronic.core.executor import LoadOpen, Open
+from leoronic.core.outcome import Outcome
+from leoronic.core.queue_messages import (
+    Append,
+    Appended,
+    AppendFailed,
+    CommandsMatched,
+    Committed,
+    FetchSpecs,
+    Known,
+    Loaded,
+    LoadLive,
+    LookedUp,
+    Lookup,
+    MatchCommands,
+    SpecsFetched,
+)
+from leoronic.core.spec import TaskSpec
+from leoronic.errors import DiskFull
+from leoronic.journal.journal import Journal
+from leoronic.runtime.ref import ActorRef
+from tests.actors.recorder import Recorder
+from tests.runtime.actors import child, running
+
+GOOD = Outcome(1.0, 2.0, exit_code=0)
+
+
+def submitted(task: str, command: str = "x") -> Submitted:
+    return Submitted(task, TaskSpec(command), 1.0)
+
+
+class Desk:
+    """The journal actor, and a queue that also stands for the other senders."""
+
+    def __init__(self, journal: ActorRef, queue: Recorder, runner: Recorder, nodes: list[str]) -> None:
+        self.journal = journal
+        self.queue = queue
+        self.runner = runner
+        self.nodes = nodes
+
+    def append(self, token: int, *entries: Entry, sender: str = "queue", specs: bool = False) -> None:
+        self.journal.cast_nowait(Append(sender, token, list(entries), specs))
+
+    async def written(self, *entries: Entry) -> None:
+        """Write, and let the queue forget it."""
+        self.append(99, *entries)
+        await self.queue.until(lambda messages: Appended(99) in messages)
+
+
+@asynccontextmanager
+async def desk(path: Path) -> AsyncIterator[Desk]:
+    queue, runner, nodes = Recorder(), Recorder(), list[str]()
+    actor = JournalActor(path, first_start=not path.exists(), on_node=nodes.append)
+    # In a tree the journal starts first; those that it tells of commits come later.
+    async with running(
+        child("journal", lambda: actor), child("queue", lambda: queue), child("runner", lambda: runner)
+    ) as tree:
+        yield Desk(tree.find("journal"), queue, runner, nodes)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "leoronic.db"
+
+
+# ---- commits ----
+
+
+async def test_one_commit_serves_all_that_waited(path: Path, monkeypatch: Any) -> None:
+    """Many appends at once: one transaction, told as one, each answered in its turn."""
+    commits: list[int] = []
+    real = Journal.commit
+    monkeypatch.setattr(
+        Journal, "commit", lambda journal: (commits.append(journal.number), real(journal))[1]
+    )
+    async with desk(path) as on:
+        for number in range(20):
+            on.append(number, submitted(f"t{number}"))
+        messages = await on.queue.first(21)
+        assert [20] == commits
+        assert isinstance(messages[0], Committed)
+        assert list(range(1, 21)) == [numbered.number for numbered in messages[0].entries]
+        assert [Appended(number) for number in range(20)] == messages[1:]
+
+
+async def test_the_queue_hears_first(path: Path) -> None:
+    """What somebody else wrote is known to the queue before its writer is answered."""
+    async with desk(path) as on:
+        await on.written(submitted("a", "echo"))
+        on.append(5, Started("a", 1, "n", 1.0), sender="runner", specs=True)
+        [answer] = await on.runner.first(1)
+        assert Appended(5, frozenset(), {"a": TaskSpec("echo")}) == answer
+        [committed] = await on.queue.first(1)
+        assert [Started("a", 1, "n", 1.0)] == [n.entry for n in committed.entries]
+
+
+async def test_refused_starts_are_named(path: Path) -> None:
+    """To their writer alone; nothing of them is told to the queue."""
+    async with desk(path) as on:
+        await on.written(submitted("a"), submitted("b"), Cancelled("a", 1.0))
+        starts = [Started("a", 1, "n", 2.0), Started("b", 1, "n", 2.0)]
+        on.append(5, *starts, sender="runner", specs=True)
+        [answer] = await on.runner.first(1)
+        assert {("a", 1)} == answer.refused
+        [committed] = await on.queue.first(1)
+        assert [starts[1]] == [numbered.entry for numbered in committed.entries]
+
+
+async def test_a_big_append_is_told_in_slices(path: Path) -> None:
+    """In order, and answered once."""
+    count = 2 * module.SLICE_ENTRIES + 1
+    async with desk(path) as on:
+        on.append(1, *(submitted(f"t{n}") for n in range(count)))
+        messages = await on.queue.first(4)
+        assert [1000, 1000, 1] == [len(told.entries) for told in messages[:3]]
+        assert Appended(1) == messages[3]
+
+
+async def test_a_failed_commit_is_told_and_forgotten(path: Path, monkeypatch: Any) -> None:
+    """Each that waited is told; the next commit goes on where the last good one ended."""
+    real = Journal.commit
+    fail = [True]
+
+    def commit(journal: Journal) -> None:
+        if fail.pop() if fail else False:
+            raise DiskFull("full")
+        real(journal)
+
+    async with desk(path) as on:
+        monkeypatch.setattr(Journal, "commit", commit)
+        on.append(1, submitted("a"))
+        on.append(2, Tagged("n", "t", 1.0), sender="runner")
+        [failed] = await on.queue.first(1)
+        assert isinstance(failed, AppendFailed)
+        assert (1, DiskFull) == (failed.token, type(failed.error))
+        assert 2 == (await on.runner.first(1))[0].token
+        on.append(3, submitted("b"))
+        committed, answer = await on.queue.first(2)
+        assert [1] == [numbered.number for numbered in committed.entries]
+        assert Appended(3) == answer
+
+
+# ---- a full disk ----
+
+
+async def test_submissions_stop_before_the_disk_is_full(path: Path, monkeypatch: Any) -> None:
+    """The rest of the room is for the ends of what runs; with room again all is as before."""
+    real = os.statvfs
+    async with desk(path) as on:
+        await on.written(submitted("a"), Started("a", 1, "n", 1.0))
+        monkeypatch.setattr(
+            module.os,
+            "statvfs",
+            lambda where: SimpleNamespace(f_blocks=10**6, f_frsize=4096, f_bavail=1),
+        )
+        on.append(1, submitted("b"))  # alone: there is nothing to commit
+        [failed] = await on.queue.first(1)
+        assert isinstance(failed, AppendFailed)
+        assert "make room on the disk" in failed.error.message
+        on.append(2, submitted("b"))
+        on.append(3, Finished("a", 1, GOOD, True), sender="runner")
+        assert [Appended(3)] == await on.runner.first(1)
+        messages = await on.queue.first(2)
+        assert {AppendFailed, Committed} == {type(message) for message in messages}
+        monkeypatch.setattr(module.os, "statvfs", real)
+        await on.written(submitted("b"))
+
+
+async def test_a_submission_larger_than_the_room_is_refused(path: Path, monkeypatch: Any) -> None:
+    """Before it is written; a smaller one still fits."""
+    async with desk(path) as on:
+        await on.written(submitted("a"))
+        free = 16 * 1024 * 1024 + 5_000_000
+        monkeypatch.setattr(
+            module.os,
+            "statvfs",
+            lambda where: SimpleNamespace(f_blocks=10**9, f_frsize=1, f_bavail=free),
+        )
+        on.append(1, submitted("big", "x" * 3_000_000))
+        [failed] = await on.queue.first(1)
+        assert isinstance(failed, AppendFailed)
+        await on.written(submitted("small"))
+
+
+# ---- loading ----
+
+
+async def test_loading_comes_after_what_was_written(path: Path) -> None:
+    """Live tasks in order of submission, then the end with the numbers; the life is named."""
+    async with desk(path) as on:
+        assert [] == (await on.queue.until(lambda messages: True))
+        on.append(1, submitted("a"), submitted("b"), Cancelled("a", 2.0), sender="runner")
+        on.journal.cast_nowait(LoadLive("queue", 7))
+        committed, tasks, end = await on.queue.first(3)
+        assert isinstance(committed, Committed)
+        assert (["b"], 7, False) == ([t.task for t in tasks.tasks], tasks.life, tasks.last)
+        finals = {"succeeded": 0, "failed": 0, "cancelled": 1}
+        assert Loaded([], True, on.nodes[0], 3, finals, 7) == end
+
+
+async def test_a_sender_that_starts_anew_takes_back_what_it_wanted(path: Path) -> None:
+    """Its appends that are not under way are dropped: it was told so. Others' are not."""
+    async with desk(path) as on:
+        on.append(1, Tagged("n", "mine", 1.0), sender="runner")
+        on.append(2, submitted("a"))
+        on.journal.cast_nowait(LoadOpen("runner", 3))
+        assert [Open([], [], 3)] == await on.runner.first(1)
+        _, answer = await on.queue.first(2)
+        assert Appended(2) == answer
+
+
+async def test_open_attempts_and_tags_of_this_node(path: Path) -> None:
+    """What an executor must know when it starts."""
+    async with desk(path) as on:
+        node = on.nodes[0]
+        await on.written(submitted("a"), Started("a", 1, node, 1.0), Tagged(node, "t", 1.0))
+        on.journal.cast_nowait(LoadOpen("runner"))
+        [answer] = await on.runner.first(1)
+        assert (["a"], ["t"]) == ([known.task for known in answer.attempts], answer.tags)
+
+
+# ---- questions ----
+
+
+async def test_look_up(path: Path) -> None:
+    """Specs come along for ids, if somebody submits with them."""
+    async with desk(path) as on:
+        await on.written(submitted("abc"))
+        on.journal.cast_nowait(Lookup("queue", 4, ["abc", "ab", "zzz"]))
+        known = [Known("abc", None)]
+        found = {"abc": known, "ab": known, "zzz": []}
+        assert [LookedUp(4, found, {"abc": TaskSpec("x")})] == await on.queue.first(1)
+        on.journal.cast_nowait(Lookup("queue", 0, ["abc"]))
+        assert [LookedUp(0, {"abc": known})] == await on.queue.first(1)
+        on.journal.cast_nowait(FetchSpecs("runner", ["abc.3", "zzz"]))
+        assert [SpecsFetched({"abc.3": TaskSpec("x")})] == await on.runner.first(1)
+
+
+async def test_commands_are_searched_in_slices(path: Path, monkeypatch: Any) -> None:
+    """All live ones, however many; meanwhile others are served."""
+    monkeypatch.setattr(module, "SLICE_ENTRIES", 3)
+    async with desk(path) as on:
+        await on.written(*(submitted(f"t{n}", f"make {n % 2}") for n in range(10)))
+        await on.written(Cancelled("t1", 2.0))
+        on.journal.cast_nowait(MatchCommands("queue", "make 1"))
+        on.journal.cast_nowait(Lookup("queue", 0, []))
+        assert [LookedUp(0, {}), CommandsMatched("make 1", ["t3", "t5", "t7", "t9"])] == (
+            await on.queue.first(2)
+        )
+
+
+async def test_a_question_is_a_function_of_reads(path: Path) -> None:
+    """Its result is the answer."""
+    async with desk(path) as on:
+        await on.written(submitted("a"))
+        assert ["a"] == await on.journal.call(lambda reads: [row.id for row in reads.page()])
+
+
+# ---- forgetting ----
+
+
+async def test_trim_answers_how_many(path: Path) -> None:
+    """Between two commits."""
+    async with desk(path) as on:
+        await on.written(submitted("a"), Cancelled("a", 1.0), submitted("b"))
+        assert 1 == await on.journal.call(Trim(10.0, 100))
+        assert ["b"] == await on.journal.call(lambda reads: [row.id for row in reads.page()])
+
+
+@pytest.mark.parametrize("where", ["trim", "commit"])
+async def test_no_room_to_forget(path: Path, monkeypatch: Any, where: str) -> None:
+    """Who asked is told; the journal goes on."""
+    async with desk(path) as on:
+        await on.written(submitted("a"), Cancelled("a", 1.0))
+
+        def full(*_arguments: object) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Journal, where, full)
+            with pytest.raises(DiskFull):
+                await on.journal.call(Trim(10.0, 100))
+        await on.written(submitted("b"))
+        assert 1 == await on.journal.call(Trim(10.0, 100))
+
+
+# ---- the file ----
+
+
+async def test_a_damaged_file_starts_a_new_node(path: Path, monkeypatch: Any) -> None:
+    """And it is told, with the name of what was set aside."""
+    async with desk(path) as on:
+        await on.written(submitted("a"))
+        [first] = on.nodes
+    path.write_bytes(b"garbage")
+    async with desk(path) as on:
+        assert [first] != on.nodes
+        assert [] == await on.journal.call(lambda reads: reads.page())
+    assert 1 == len(list(path.parent.glob("leoronic.db.damaged-*")))
+
+
+async def test_stopping_finishes_what_is_being_written(path: Path) -> None:
+    """What was taken before the stop is on disk after it."""
+    async with desk(path) as on:
+        on.append(1, *(submitted(f"t{n}") for n in range(3000)))
+        await on.journal.call(lambda reads: None)
+    async with desk(path) as on:
+        assert 3000 == len(await on.journal.call(lambda reads: list(reads.live())))

@@ -1,0 +1,127 @@
+"""Submissions on their way in, one plan at a time."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leoronic.core.admission import Plan, make_ids
+from leoronic.core.entries import Submitted
+from leoronic.core.queue_messages import Known, LookedUp, SubmitSpecs
+from leoronic.core.spec import After, TaskSpec
+from leoronic.errors import BadRequest, Conflict
+
+
+def plan(*specs: TaskSpec) -> Plan:
+    return Plan("request", SubmitSpecs(list(specs), "door"))
+
+
+def answer(**known: list[Known] | TaskSpec) -> LookedUp:
+    """What the journal found: lists of `Known`, and specs of tasks by id."""
+    found = {ref: one for ref, one in known.items() if isinstance(one, list)}
+    specs = {ref: one for ref, one in known.items() if isinstance(one, TaskSpec)}
+    return LookedUp(1, found, specs)
+
+
+# ---- ids ----
+
+
+def test_ids_are_twelve_plain_letters() -> None:
+    """No letters that are taken for each other, and nothing that a shell would touch."""
+    for task in make_ids("n", 1, 100):
+        assert 12 == len(task)
+        assert set(task) <= set("0123456789abcdefghjkmnpqrstvwxyz")
+
+
+def test_ids_are_unique() -> None:
+    """Within a node, across nodes and across lives."""
+    made = make_ids("n/1", 1, 20_000) + make_ids("n/2", 1, 20_000) + make_ids("m/1", 1, 20_000)
+    assert 60_000 == len(set(made))
+
+
+@given(st.integers(1, 5000), st.integers(0, 40), st.integers(0, 40))
+def test_ids_depend_on_their_number_alone(first: int, count: int, more: int) -> None:
+    """However many are made at once."""
+    together = make_ids("n", first, count + more)
+    assert together == make_ids("n", first, count) + make_ids("n", first + count, more)
+
+
+def test_a_few_letters_name_a_task() -> None:
+    """Neighbours share two letters, and almost none share five."""
+    made = make_ids("n", 512, 512)
+    assert 1 == len({task[:2] for task in made})
+    assert len({task[:5] for task in made}) > 500
+
+
+# ---- plans ----
+
+
+def test_what_must_be_looked_up() -> None:
+    """Own ids, what is redone, and what `after` names outside this batch; each once."""
+    one = plan(
+        TaskSpec("x", id="a", name="first", after=(After("out"), After("b"), After("second"))),
+        TaskSpec("x", id="b", name="second", after=(After("out"),)),
+        TaskSpec("x", redo_of="old"),
+    )
+    assert ["a", "b"] == one.own_ids()
+    assert ["a", "b", "old", "out"] == one.references()
+    assert [] == plan(TaskSpec("x", name="n")).references()
+
+
+def test_entries_carry_full_ids() -> None:
+    """Names and beginnings are resolved on the way in; repetitions are dropped."""
+    spec = TaskSpec("x", after=(After("na", "ended"), After("abcdef"), After("abcdef")))
+    one = plan(spec)
+    found = answer(na=[Known("n1", None)], abcdef=[Known("abcdef", "succeeded")])
+    assert 1 == one.resolve(found, "seed", 5, 9.0)
+    [entry] = one.entries
+    assert isinstance(entry, Submitted)
+    assert (After("n1", "ended"), After("abcdef")) == entry.spec.after
+    assert (make_ids("seed", 5, 1)[0], 9.0, "door") == (entry.task, entry.at, entry.source)
+
+
+def test_mistakes_have_places() -> None:
+    """A single task needs no index; in a batch each mistake names its task."""
+    with pytest.raises(BadRequest, match=r"^after: no task has the id or name 'z'$"):
+        plan(TaskSpec("x", after=(After("z"),))).resolve(answer(), "s", 1, 0.0)
+    with pytest.raises(BadRequest) as caught:
+        plan(
+            TaskSpec("x", id="a", after=(After("b"), After("z"))),
+            TaskSpec("x", id="b", after=(After("a"), After("y"))),
+        ).resolve(answer(y=[Known("y1", None), Known("y2", None)]), "s", 1, 0.0)
+    assert "no task was added" == caught.value.message
+    assert [
+        "tasks[0].after: no task has the id or name 'z'",
+        "tasks[1].after: 'y' fits 2 tasks; say more",
+        "after: tasks wait for each other in a circle: a > b > a",
+    ] == caught.value.problems
+
+
+def test_what_is_known_already_is_not_written_again() -> None:
+    """The rest of the batch is; all ids are answered."""
+    one = plan(TaskSpec("x", id="a"), TaskSpec("y", id="b"))
+    one.resolve(answer(a=TaskSpec("x", id="a", priority=3)), "s", 1, 0.0)
+    assert ["a", "b"] == one.ids
+    assert ["b"] == [entry.task for entry in one.entries if isinstance(entry, Submitted)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [TaskSpec("y"), TaskSpec("x", count=2), TaskSpec("x", items=["p"])],
+    ids=["command", "count", "items"],
+)
+def test_another_task_of_the_same_id_is_a_conflict(other: TaskSpec) -> None:
+    """What it runs, and how often, is what counts."""
+    with pytest.raises(Conflict, match="the id a belongs to another task"):
+        plan(TaskSpec("x", id="a")).resolve(answer(a=other), "s", 1, 0.0)
+
+
+def test_a_task_is_redone_once() -> None:
+    """Its redo is redone then: so what it blocked waits for one task, not two."""
+    again = TaskSpec("x", redo_of="a")
+    with pytest.raises(Conflict, match="a was redone as b: redo that one"):
+        plan(again).resolve(answer(a=[Known("a", "failed", "b")]), "s", 1, 0.0)
+    with pytest.raises(Conflict, match="a cannot be redone twice"):
+        plan(again, again).resolve(answer(a=[Known("a", "failed")]), "s", 1, 0.0)
+    assert 1 == plan(again).resolve(answer(a=[Known("a", "failed")]), "s", 1, 0.0)

@@ -1,0 +1,252 @@
+"""What the simulator found, each as the shortest story that shows it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+
+import pytest
+
+from leoronic.core import executor, queue, scheduler
+from leoronic.core.effects import Asked, Effect, Fail, Send
+from leoronic.core.entries import (
+    Cancelled,
+    Finished,
+    Held,
+    Lost,
+    Numbered,
+    Started,
+    Submitted,
+)
+from leoronic.core.executor import ExecutorMachine, Open, OpenAttempt
+from leoronic.core.outcome import Outcome
+from leoronic.core.queue import QueueMachine
+from leoronic.core.queue_messages import (
+    Append,
+    AppendFailed,
+    FetchSpecs,
+    Item,
+    Known,
+    Loaded,
+    LookedUp,
+    Offered,
+    SubmitSpecs,
+)
+from leoronic.core.records import TaskClass
+from leoronic.core.resources import Capacity, Need
+from leoronic.core.run import Exited, ExitedMany, Forget, Inventory
+from leoronic.core.scheduler import Assign, Offer
+from leoronic.core.spec import After, TaskSpec
+from leoronic.core.tasks import Tasks
+from leoronic.errors import BadRequest, Conflict, DiskFull
+from leoronic.journal.database import create
+from leoronic.journal.journal import Journal
+
+NOW = 1_700_000_000.0
+ONE_CPU = Need(1000, 0, 0)
+DONE = Outcome(NOW, NOW + 1, exit_code=0)
+FAILED = Outcome(NOW, NOW + 1, exit_code=1)
+
+
+def sent(effects: list[Effect], kind: type) -> list[object]:
+    return [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, kind)]
+
+
+# ---- the executor ----
+
+
+def executor_that_asked() -> tuple[ExecutorMachine, int]:
+    machine = ExecutorMachine("n", "node", Capacity(1000, 0, 0))
+    [load] = sent(machine.handle(executor.Start(), NOW), executor.LoadOpen)
+    assert isinstance(load, executor.LoadOpen)
+    return machine, load.life
+
+
+def test_an_outcome_told_before_the_journals_word_is_kept() -> None:
+    """While the journal has not said what ran here, an outcome is not unknown: it is early."""
+    machine, life = executor_that_asked()
+    told = ExitedMany([Exited("t", 1, DONE)])
+    assert [] == sent(machine.handle(told, NOW), Forget)
+    effects = machine.handle(Open([OpenAttempt("t", 1, ONE_CPU, 0, False)], [], life), NOW)
+    [append] = sent(effects, Append)
+    assert isinstance(append, Append)
+    assert [Finished("t", 1, DONE, True)] == append.entries
+
+
+def test_an_inventory_of_a_connection_that_broke_does_not_count() -> None:
+    """An early inventory is void once the runner is down: what ran then may not run any more."""
+    machine, life = executor_that_asked()
+    machine.handle(Inventory([], []), NOW)
+    machine.handle(executor.RunnerDown(), NOW)
+    effects = machine.handle(Open([OpenAttempt("t", 1, ONE_CPU, 0, False)], [], life), NOW)
+    assert [] == sent(effects, Offer)
+    assert [] == sent(effects, Append)
+
+
+def test_an_answer_meant_for_an_earlier_life_is_void() -> None:
+    """The journal may answer a dead executor's question: its successor must not believe it."""
+    machine, life = executor_that_asked()
+    machine.handle(Inventory([], []), NOW)
+    stale = Open([OpenAttempt("t", 1, ONE_CPU, 0, False)], [], life - 5)
+    assert [] == machine.handle(stale, NOW)
+    [offer] = sent(machine.handle(Open([], [], life), NOW), Offer)
+    assert isinstance(offer, Offer)
+    assert [] == offer.held
+
+
+def test_what_stood_in_lanes_of_an_earlier_life_is_not_sent_all_at_once() -> None:
+    """Those behind a running attempt hold no share; sent again without their lane, they do."""
+    machine, life = executor_that_asked()
+    attempts = [OpenAttempt(task, 1, ONE_CPU, 0, False, "r1") for task in ("a", "b", "c")]
+    machine.handle(Open(attempts, [], life), NOW)
+    effects = machine.handle(Inventory([], [], "r1"), NOW)
+    assert [FetchSpecs("runner", ["a"])] == sent(effects, FetchSpecs)
+    [append] = sent(effects, Append)
+    assert isinstance(append, Append)
+    assert ["b", "c"] == [entry.task for entry in append.entries if isinstance(entry, Lost)]
+
+
+def test_who_declines_tells_all_that_it_holds() -> None:
+    """Else a scheduler with a wrong ledger would assign the same again at once, for ever."""
+    machine, life = executor_that_asked()
+    machine.handle(Inventory([], []), NOW)
+    machine.handle(Open([], [], life), NOW)
+    needs_one = TaskClass(1, ONE_CPU, (), (), 0, 0, 1.0, "retry", "")
+    machine.handle(Assign([(Item("a", 1, 0, 1), needs_one)]), NOW)
+    effects = machine.handle(Assign([(Item("b", 1, 0, 2), needs_one)]), NOW)
+    [offer] = sent(effects, Offer)
+    assert isinstance(offer, Offer)
+    assert [scheduler.Held("a", 1, ONE_CPU)] == offer.held
+
+
+# ---- the queue ----
+
+
+def loaded_queue(number: int, now: float = NOW) -> QueueMachine:
+    machine = QueueMachine()
+    machine.handle(queue.Start(), now)
+    machine.handle(Loaded([], last=True, node="n", number=number), now)
+    return machine
+
+
+def submitted(machine: QueueMachine, spec: TaskSpec, now: float = NOW) -> Append:
+    [append] = sent(machine.handle(Asked(1, SubmitSpecs([spec])), now), Append)
+    assert isinstance(append, Append)
+    return append
+
+
+def test_ids_of_refused_submissions_are_not_given_again_after_a_restart() -> None:
+    """A refused submission spends an id without an entry: counting entries is not enough."""
+    machine = loaded_queue(0)
+    refused = submitted(machine, TaskSpec("a"))
+    machine.handle(AppendFailed(refused.token, DiskFull("full")), NOW)
+    kept = submitted(machine, TaskSpec("b")).entries[0]
+    after_restart = submitted(loaded_queue(1, NOW + 1), TaskSpec("c"), NOW + 1).entries[0]
+    assert isinstance(kept, Submitted)
+    assert isinstance(after_restart, Submitted)
+    assert kept.task != after_restart.task
+
+
+def asked_with(spec: TaskSpec, *known: Known) -> list[Effect]:
+    """Submit `spec`, whose references the journal knows as `known`."""
+    machine = loaded_queue(9)
+    machine.handle(Asked(1, SubmitSpecs([spec])), NOW)
+    token = machine._token
+    return machine.handle(LookedUp(token, {k.id: [k] for k in known}), NOW)
+
+
+def test_a_task_that_was_redone_is_redone_by_its_redo() -> None:
+    """Two redos of one task would leave open which of them its children wait for."""
+    spec = TaskSpec("a", redo_of="old")
+    [fail] = asked_with(spec, Known("old", "failed", redone_as="new"))
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, Conflict)
+    assert "was redone as new" in fail.error.message
+
+
+def test_one_task_is_not_waited_for_in_two_ways_at_once() -> None:
+    """It cannot both succeed and fail; that it ended follows from either."""
+    impossible = TaskSpec("a", after=(After("x"), After("x", "failed")))
+    [fail] = asked_with(impossible, Known("x", None))
+    assert isinstance(fail, Fail)
+    assert isinstance(fail.error, BadRequest)
+    [append] = sent(
+        asked_with(
+            TaskSpec("a", after=(After("x", "ended"), After("x", "failed"))), Known("x", None)
+        ),
+        Append,
+    )
+    assert isinstance(append, Append)
+    [entry] = append.entries
+    assert isinstance(entry, Submitted)
+    assert (After("x", "failed"),) == entry.spec.after
+
+
+FIRST = ("queue:is_first",)
+
+
+def offered(tasks: Tasks) -> list[str]:
+    """What the scheduler is shown now."""
+    tasks.feed()
+    effects, tasks.effects = tasks.effects, []
+    offers = sent(effects, Offered)
+    return [item.task for offer in offers if isinstance(offer, Offered) for item in offer.items]
+
+
+def test_who_waits_to_be_first_is_woken_when_the_one_before_is_held() -> None:
+    """A task that waits for another, and is then held, changes nothing else that would wake it."""
+    tasks = Tasks()
+    tasks.at(NOW)
+    waits = TaskSpec("x", after=(After("other"),))
+    tasks.apply(Numbered("n", 1, Submitted("a", waits, NOW)))
+    tasks.apply(Numbered("n", 2, Submitted("b", TaskSpec("x", conditions=FIRST), NOW)))
+    assert [] == offered(tasks)
+    tasks.apply(Numbered("n", 3, Held("a", 1, NOW)))
+    assert ["b"] == offered(tasks)
+
+
+def test_only_the_first_array_is_first() -> None:
+    """Its elements are offered together, and not those of the next array of the same class."""
+    tasks = Tasks()
+    tasks.at(NOW)
+    for number, name in enumerate("ab", 1):
+        spec = TaskSpec("x", conditions=FIRST, count=2)
+        tasks.apply(Numbered("n", number, Submitted(name, spec, NOW)))
+    assert ["a.0", "a.1"] == offered(tasks)
+
+
+# ---- the journal ----
+
+
+@pytest.fixture
+def journal() -> Iterator[Journal]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    create(connection, "n")
+    yield Journal(connection, "n")
+    connection.close()
+
+
+def write(journal: Journal, *entries: Submitted | Started | Finished | Cancelled) -> None:
+    journal.write(entries)
+    journal.commit()
+
+
+def finals(journal: Journal) -> list[tuple[object, ...]]:
+    """(element, attempt, state) of all that is final."""
+    return journal.connection.execute(
+        "SELECT task, attempt, state FROM attempts WHERE final = 1"
+    ).fetchall()
+
+
+def test_an_element_that_succeeded_stays_so_when_its_cancel_comes_late(journal: Journal) -> None:
+    """Final is final, for elements as for tasks."""
+    write(journal, Submitted("a", TaskSpec("x", count=2), NOW), Started("a.0", 1, "n", NOW))
+    write(journal, Finished("a.0", 1, DONE, True), Cancelled("a.0", NOW))
+    assert [("a.0", 1, 1)] == finals(journal)
+
+
+def test_an_element_that_was_cancelled_stays_so_when_its_process_ends(journal: Journal) -> None:
+    """The outcome of what was running is kept, and decides nothing."""
+    write(journal, Submitted("a", TaskSpec("x", count=2), NOW), Started("a.0", 1, "n", NOW))
+    write(journal, Cancelled("a.0", NOW), Finished("a.0", 1, FAILED, True))
+    assert [("a.0", 0, 3)] == finals(journal)
