@@ -280,3 +280,20 @@ def test_clients_that_vanish(node: Node, bystander: Bystander) -> None:
         lambda: len(list(Path(f"/proc/{node.core_pid()}/fd").iterdir())) < 60,
         "their descriptors are closed",
     )
+
+
+def test_followers_that_never_read(node: Node, bystander: Bystander) -> None:
+    """Following live output and all changes, without reading, holds up neither task nor node."""
+    before = node.memory()
+    [task] = node.submit("sleep 0.3; head -c 100000000 /dev/zero; sleep 0.3; echo over >&2")
+    with contextlib.ExitStack() as stack:
+        follow = {"type": "logs", "id": task, "follow": True}
+        for command in (follow, follow, {"type": "watch"}, {"type": "watch"}):
+            raw = stack.enter_context(connected(node))
+            raw.sendall(frame(orjson.dumps({"request": 1, "command": command})))
+        assert "succeeded" == node.wait(task)[0]["state"]
+        [array] = node.submit({"command": ":", "count": 1000, "cpus": 0.1})
+        node.wait(array)
+        assert node.memory() < before + 64 * MIB
+    assert 100_000_000 == node.show(task)["stdout_bytes"]
+    assert b"over\n" == node.output(task, "stderr")

@@ -20,6 +20,9 @@ from leoronic.core.conditions import checked_tag
 from leoronic.core.quantity import duration, size
 from leoronic.errors import BadRequest
 
+# SQLite's own limit is 512, for the file with its folder and suffix.
+ROOT_BYTES_MAX = 470
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 
 _EXAMPLES = """
@@ -66,12 +69,24 @@ def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Con
     """The configuration. Raises `BadRequest`; exits on --help, --version and wrong usage (2)."""
     options = vars(_parser().parse_args(arguments))
     root = Path(options.pop("root") or environment.get("LEORONIC_ROOT") or Path.cwd()).absolute()
+    _check_root(root)
     file = options.pop("config")
     settings: dict[str, Any] = {}
     settings.update(_from_file(Path(file) if file else root / ".leoronic" / "config.toml", file))
     settings.update(_from_environment(environment))
     settings.update({key: value for key, value in options.items() if value not in (None, [])})
     return _build(root, settings)
+
+
+def _check_root(root: Path) -> None:
+    if root.exists() and not root.is_dir():
+        raise BadRequest(f"{root} is not a folder: name one with --root, it is made if need be")
+    length = len(os.fsencode(root))
+    if length > ROOT_BYTES_MAX:
+        raise BadRequest(
+            f"the path of the node's folder is {length} bytes long, SQLite can't open files beyond "
+            f"{ROOT_BYTES_MAX}: use a folder with a shorter path"
+        )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -145,9 +160,17 @@ def _build(root: Path, settings: dict[str, Any]) -> Config:
         except (ValueError, TypeError, BadRequest) as error:
             told = error.message if isinstance(error, BadRequest) else str(error)
             raise BadRequest(f"{key}: {told}") from error
-    given.setdefault("name", _host_name())
+    given.setdefault("name", _known_name(root) or _host_name())
     assert set(given) <= {field.name for field in fields(Config)}
     return Config(root=root, **given)
+
+
+def _known_name(root: Path) -> str | None:
+    """The name this node was last started with: a name once given is kept."""
+    try:
+        return _name((root / ".leoronic" / "name").read_text().strip())
+    except (OSError, ValueError):
+        return None
 
 
 def _host_name() -> str:
@@ -177,11 +200,28 @@ def _resources(value: object) -> tuple[tuple[str, float], ...]:
     else:
         pairs = []
         for text in [value] if isinstance(value, str) else list(value):  # type: ignore[call-overload]
-            name, equals, amount = text.partition("=")
+            name, equals, amount = str(text).partition("=")
             if not equals:
                 raise ValueError(f"{text!r} is not NAME=N, such as gpu=1")
             pairs.append((name, amount))
-    return tuple(sorted((_name(name), float(amount)) for name, amount in pairs))
+    return tuple(sorted((_name(name), _amount(name, amount)) for name, amount in pairs))
+
+
+def _amount(name: str, value: object) -> float:
+    try:
+        amount = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        amount = -1.0
+    if not 0 <= amount < 1e15:
+        raise ValueError(f"{name}: {value!r} is not a number of them, such as 1")
+    return amount
+
+
+def _retention(value: object) -> float:
+    """A duration with its unit: whoever writes 30 means days, and would keep half a minute."""
+    if isinstance(value, int | float) or (isinstance(value, str) and value.strip().isdigit()):
+        raise ValueError(f"say the unit of {value}: 30d, 12h")
+    return duration(value)
 
 
 def _tags(value: object) -> tuple[str, ...]:
@@ -203,7 +243,7 @@ _READERS: dict[str, Any] = {
     "storage": size,
     "resource": _resources,
     "tag": _tags,
-    "retention": duration,
+    "retention": _retention,
     "log_format": _log_format,
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from types import TracebackType
@@ -56,7 +57,7 @@ class _Forwarding(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log one."""
-        structlog.get_logger(logger=record.name).log(
+        structlog.get_logger().bind(logger=record.name).log(
             record.levelno, record.getMessage(), exc_info=record.exc_info
         )
 
@@ -68,4 +69,8 @@ def _log_uncaught(
 
 
 def _to_json(event: object, default: object = None, **_options: object) -> bytes:
-    return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # A file name that is no UTF-8, or a huge number: a log line must not end an actor.
+        return json.dumps(event, default=str).encode()

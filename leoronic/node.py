@@ -279,12 +279,14 @@ class Core:
             started_at=self._started_at,
             statistics=lambda: [dict(line) for line in self._tree.statistics()],
             stop=self.stop,
+            stopping=lambda: self._stop_asked.is_set(),
             debug=environment().get("LEORONIC_DEBUG") == "1",
         )
 
     def _set_node(self, node: str) -> None:
         self._node = node
         (self._config.state_dir / "node").write_text(node + "\n")
+        (self._config.state_dir / "name").write_text(self._config.name + "\n")
 
     # ---- telling ----
 

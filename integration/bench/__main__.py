@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 from integration.bench import footprint, latency, machine, rate, submission, table
 from integration.bench.figure import Figure
 from integration.bench.session import Session
+from leoronic.errors import LeoronicError
 
 SECTIONS = {
     "rate": rate.measure,
@@ -37,9 +39,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Measure what was asked for. Returns 0 also where goals are missed: the table says so."""
+    """Measure what was asked for. Returns 0 also where goals are missed: the table says so.
+
+    1 if a part could not be measured; then no document is written.
+    """
     options = _arguments()
     figures: list[Figure] = []
+    failed: list[str] = []
     with tempfile.TemporaryDirectory(prefix="leoronic-bench-") as name:
         folder = Path(name)
         about = machine.describe(folder)
@@ -49,7 +55,17 @@ def main() -> int:
             with Session(folder / section, options.quick) as session:
                 session.folder.mkdir()
                 session.say(section)
-                figures += SECTIONS[section](session)
+                try:
+                    figures += SECTIONS[section](session)
+                except (
+                    AssertionError,
+                    LeoronicError,
+                    OSError,
+                    subprocess.SubprocessError,
+                ) as error:
+                    # The other parts are still worth having.
+                    session.say(f"{section} failed: {type(error).__name__}: {error}")
+                    failed.append(section)
         passed = time.monotonic() - began
     table_text = table.markdown(figures)
     text = (
@@ -61,9 +77,9 @@ def main() -> int:
     if options.json:
         data = {"machine": about, "figures": [figure.as_json() for figure in figures]}
         options.json.write_text(json.dumps(data, indent=1) + "\n")
-    if options.write:
+    if options.write and not failed:
         table.write(DOCUMENT, text)
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -77,7 +77,11 @@ class Session:
     def node(self, *options: str) -> Iterator[Node]:
         """A node of ours with two cpus."""
         with running(self.folder, "--cpus", "2", *options) as node:
-            yield node
+            try:
+                yield node
+            except Exception:
+                self.say(f"the node's log ends with:\n{node.tail()}")
+                raise
 
     def take_turns(self, rounds: int, works: Mapping[str, Work | Missing]) -> Samples:
         """All of `works` in turn, `rounds` times: what else the machine does hits all alike."""

@@ -42,6 +42,7 @@ class NodeInfo(NamedTuple):
     started_at: float
     statistics: Callable[[], list[dict[str, Any]]]
     stop: Callable[[bool], None]
+    stopping: Callable[[], bool]
     debug: bool
 
 
@@ -96,8 +97,7 @@ class Answers:
         live = (await self._cluster.live([task])).get(task)
         if live is None:
             [ended] = await self._cluster.tasks([task])
-            reason = ended["reason"] or f"it {ended['state']}"
-            return {"id": task, "state": ended["state"], "reasons": [reason], "nodes": {}}
+            return {"id": task, "state": ended["state"], "reasons": [_ending(ended)], "nodes": {}}
         nodes: dict[str, list[str]] = {}
         if live.state == "waiting" and not live.reasons:
             nodes = await self._scheduler.call(Explain(live.class_number), timeout_s=_CALL_S)
@@ -111,13 +111,15 @@ class Answers:
         changed: ChangedTasks = await self._queue.call(
             ChangeTasks(what, tasks, "held by hand" if what == "hold" else ""), timeout_s=_CALL_S
         )
-        return {"changed": changed.changed, "unchanged": changed.unchanged}
+        found = {"changed": changed.changed, "unchanged": changed.unchanged}
+        return {**found, "running": changed.running} if changed.running else found
 
     async def redo(self, command: commands.Redo) -> dict[str, Any]:
         """Submit ended tasks again, as new ones."""
         tasks = await self._cluster.resolve_all(command.ids)
         if command.failed:
-            tasks += await self._cluster.ask(lambda reads: reads.failed_ids(_REDO_MAX))
+            failed = await self._cluster.ask(_failed_tasks)
+            tasks = list(dict.fromkeys([*tasks, *failed]))
         if not tasks:
             if command.failed:
                 return {"ids": [], "held_by": []}
@@ -212,6 +214,8 @@ class Answers:
     async def drain(self, command: commands.Drain) -> dict[str, Any]:
         """Start nothing more here, or undo that."""
         await self._this_node(command.node)
+        if command.undo and self._info.stopping():
+            raise Refused("the node is stopping: start it again when it has")
         await self._executor.call(SetDraining(not command.undo), timeout_s=_CALL_S)
         return await self._node_object()
 
@@ -230,6 +234,25 @@ class Answers:
 _STATES = ("waiting", "blocked", "held", "running", "succeeded", "failed", "cancelled")
 
 
+def _failed_tasks(reads: Reads) -> list[str]:
+    """What failed and was not redone; what `exec` ran on a node is not to be repeated."""
+    failed = [(task, reads.spec(task)) for task in reads.failed_ids(_REDO_MAX)]
+    return [task for task, spec in failed if spec is not None and not spec.node]
+
+
+def _ending(task: dict[str, Any]) -> str:
+    """How a task ended, as a sentence: `exit code 7 (attempt 2 of 2)`."""
+    if task.get("failed_elements"):
+        some = ", ".join(str(index) for index in task["failed_elements"][:20])
+        return f"elements failed: {some}"
+    how = task["reason"] or (
+        f"signal {task['signal']}" if task["signal"] else f"exit code {task['exit_code']}"
+    )
+    if task["state"] != "failed":
+        return f"it {task['state']}" if task["state"] == "succeeded" else how
+    return f"{how} (attempt {task['attempt']} of {len(task['attempts'])})"
+
+
 def _redo_spec(reads: Reads, task: str) -> TaskSpec:
     """The spec that runs an ended task again; of an array, what did not succeed of it."""
     element = split_element(task)
@@ -239,13 +262,15 @@ def _redo_spec(reads: Reads, task: str) -> TaskSpec:
     if element is not None:
         if not any(attempt.final_state for attempt in reads.attempts(task)):
             raise Refused(f"{task} has not ended: it can be redone when it has")
-        return msgspec.structs.replace(spec, only=[_original_index(row.spec, element[1])])
+        # It does not stand for the array, so it does not take over its name.
+        only = [_original_index(row.spec, element[1])]
+        return msgspec.structs.replace(spec, name="", only=only)
     if row.state is None:
         raise Refused(f"{task} has not ended: wait for it, or `leoronic cancel` it first")
     if row.elements is not None:
-        failed = reads.failed_elements(task)
-        if failed:
-            only = [_original_index(row.spec, index) for index in failed]
+        left = reads.unsuccessful_elements(task)
+        if left:
+            only = [_original_index(row.spec, index) for index in left]
             return msgspec.structs.replace(spec, only=only)
     return spec
 

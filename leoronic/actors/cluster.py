@@ -15,6 +15,10 @@ from leoronic.runtime.ref import ActorRef
 
 _CALL_S = 30.0
 _SLICE = 500
+FAILED_ELEMENTS_MAX = 1000
+
+_Found = tuple[TaskRow, list[AttemptRow], list[int]]
+"""A task, its attempts, and of an array the elements that failed."""
 
 
 class Cluster:
@@ -72,9 +76,14 @@ class Cluster:
             rows = await self.ask(partial(_read_all, part))
             shown += [
                 task_object(
-                    task, row, attempts, None if row.state else live.get(task), self.names()
+                    task,
+                    row,
+                    attempts,
+                    None if row.state else live.get(task),
+                    self.names(),
+                    failed,
                 )
-                for task, (row, attempts) in zip(part, rows, strict=True)
+                for task, (row, attempts, failed) in zip(part, rows, strict=True)
             ]
         return shown
 
@@ -116,18 +125,19 @@ class Cluster:
         return found[:limit]
 
 
-def _read_all(tasks: list[str], reads: Reads) -> list[tuple[TaskRow, list[AttemptRow]]]:
+def _read_all(tasks: list[str], reads: Reads) -> list[_Found]:
     return [_read(reads, task) for task in tasks]
 
 
-def _read(reads: Reads, task: str) -> tuple[TaskRow, list[AttemptRow]]:
+def _read(reads: Reads, task: str) -> _Found:
     element = split_element(task)
     row = reads.task(task) or (reads.task(element[0]) if element else None)
     if row is None:
         raise NotFound(f"there is no task {task}")
-    attempts = reads.attempts(task)
-    if row.elements is not None and task == row.id:
-        worst = reads.worst_element(task)
-        # An array is told by the first of its elements that failed.
-        attempts = [] if worst is None else [worst]
-    return row, attempts
+    if row.elements is None or task != row.id:
+        return row, reads.attempts(task), []
+    # An array is told by one of its elements that failed.
+    worst = reads.worst_element(task)
+    if worst is None:
+        return row, [], []
+    return row, [worst], reads.failed_elements(task, FAILED_ELEMENTS_MAX)

@@ -13,7 +13,7 @@ from leoronic.actors.watchers import Subscription, Watchers
 from leoronic.core.commands import Logs, Wait
 from leoronic.core.outcome import StreamRef
 from leoronic.core.run import OutputPart, ReadOutput
-from leoronic.errors import BadRequest, Refused, Unavailable
+from leoronic.errors import BadRequest, NotFound, Refused, Unavailable
 from leoronic.journal.reads import AttemptRow
 from leoronic.runtime.ref import ActorRef
 
@@ -100,6 +100,8 @@ class Following:
                 [described] = await self._cluster.tasks([task])
                 over = described["state"] in (*_ENDED, "blocked")
                 row = await self._attempt(task, wanted)
+                if row is None and command.attempt:
+                    raise NotFound(f"{task} had {described['attempt']} attempts, no more")
                 if row is not None:
                     last, wanted = row.attempt, row.attempt + 1
                     yield {"attempt": last}, b""

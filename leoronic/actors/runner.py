@@ -17,7 +17,7 @@ from leoronic.core.executor import ExecutorMachine, RunnerDown
 from leoronic.core.resources import Capacity
 from leoronic.core.run import TakeInventory
 from leoronic.core.scheduler import CheckFiles, FilesPresent
-from leoronic.errors import Unavailable
+from leoronic.errors import CallTimeout, Unavailable
 from leoronic.runtime.actor import NO_REPLY
 from leoronic.runtime.machine import MachineActor
 
@@ -39,7 +39,7 @@ class ExecutorActor(MachineActor):
         capacity: Callable[[], Capacity],
         tags: tuple[str, ...],
     ) -> None:
-        super().__init__(lambda: ExecutorMachine(node(), name, capacity(), tags))
+        super().__init__(lambda: ExecutorMachine(node(), name, capacity(), tags, str(root)))
         self._node = node
         self._root = root
         self._capacity = capacity
@@ -70,13 +70,15 @@ class ExecutorActor(MachineActor):
 
     async def _take_inventory(self) -> None:
         host = self.context.get("runner_host")
-        if host is None:
+        while host is not None:
+            try:
+                inventory = await host.call(TakeInventory(), timeout_s=30.0)
+            except CallTimeout:
+                continue  # A machine that stood still for a while: nobody else will ask.
+            except Unavailable:
+                return  # It is not there yet, or gone again: `Attached` follows.
+            self.context.send_now(inventory)
             return
-        try:
-            inventory = await host.call(TakeInventory(), timeout_s=30.0)
-        except Unavailable:
-            return  # It is not there yet, or gone again: `Attached` follows.
-        self.context.send_now(inventory)
 
     def _exists(self, path: str) -> bool:
         try:

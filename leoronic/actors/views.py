@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -84,6 +84,7 @@ def task_object(
     attempts: list[AttemptRow],
     live: LiveTask | None,
     names: Mapping[str, str],
+    failed_elements: Sequence[int] = (),
 ) -> dict[str, Any]:
     """A task, or the element `task` of the array in `row`. `names`: node id -> its name."""
     element = split_element(task) if task != row.id else None
@@ -117,6 +118,8 @@ def task_object(
     elif row.elements is not None:
         shown["count"] = row.elements
         shown["elements"] = _elements(row, live)
+        if failed_elements:
+            shown["failed_elements"] = list(failed_elements)
     if live is not None and live.reasons:
         shown["reasons"] = live.reasons
     return shown

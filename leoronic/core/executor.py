@@ -114,7 +114,7 @@ class WaitIdle(msgspec.Struct, frozen=True):
 
 
 class Abandon(msgspec.Struct, frozen=True):
-    """The node stops at once: what the runner reports from now on is not an outcome."""
+    """The node stops at once: what runs is lost, and what the runner reports is no outcome."""
 
 
 class Describe(msgspec.Struct, frozen=True):
@@ -157,10 +157,18 @@ class _Attempt:
 
 
 class ExecutorMachine:
-    """See the module. `node` is this node's id, `name` what people call it."""
+    """See the module. `node` is this node's id, `name` what people call it, `root` its folder."""
 
-    def __init__(self, node: str, name: str, capacity: Capacity, tags: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        node: str,
+        name: str,
+        capacity: Capacity,
+        tags: Iterable[str] = (),
+        root: str = "",
+    ) -> None:
         self._node = node
+        self._root = root
         self._name = name
         self._ledger = Ledger(capacity)
         self._fixed_tags = frozenset(tags)
@@ -316,7 +324,7 @@ class ExecutorMachine:
         for key, attempt in self._attempts.items():
             spec = message.specs.get(key[0])
             if spec is not None and attempt.stage is _Stage.RUNNING and key not in unsent:
-                self._unsent.append(make_run(*key, spec, self._name))
+                self._unsent.append(make_run(*key, spec, self._name, self._root))
         self._flush_unsent()
 
     def _lose(self, keys: list[AttemptKey], suspicion: str) -> None:
@@ -439,7 +447,7 @@ class ExecutorMachine:
         key = (entry.task, entry.attempt)
         attempt = self._attempts[key]
         attempt.stage = _Stage.RUNNING
-        self._unsent.append(make_run(entry.task, entry.attempt, spec, self._name))
+        self._unsent.append(make_run(entry.task, entry.attempt, spec, self._name, self._root))
 
     def _flush_unsent(self) -> None:
         if not self._connected or not self._unsent:
@@ -552,6 +560,8 @@ class ExecutorMachine:
 
     def _on_abandon(self, _message: Abandon) -> None:
         self._abandoned = True
+        running = [key for key, a in self._attempts.items() if a.stage is _Stage.RUNNING]
+        self._lose(running, "it was stopped with the node")
 
     # ---- requests ----
 
@@ -600,12 +610,13 @@ class ExecutorMachine:
         }
 
 
-def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str) -> Run:
+def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str, root: str = "") -> Run:
     """What the runner needs to know to run one attempt of a task (or of an array's element)."""
     env = dict(spec.env)
     env["LEORONIC_TASK_ID"] = task
     env["LEORONIC_ATTEMPT"] = str(attempt)
     env["LEORONIC_NODE"] = node_name
+    env["LEORONIC_ROOT"] = root
     element = split_element(task)
     if element is not None:
         index = element[1] if spec.only is None else spec.only[element[1]]

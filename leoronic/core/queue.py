@@ -290,7 +290,9 @@ class QueueMachine:
             (unchanged if entry is None else changed).append(task)
             if entry is not None:
                 entries.append(entry)
-        answer = ChangedTasks(changed, unchanged)
+        running = [task for task in changed if self._goes_on(asked.message.what, task)]
+        changed = [task for task in changed if task not in running]
+        answer = ChangedTasks(changed, unchanged, running)
         if entries:
             self._changing[self._append(entries)] = (asked.request, answer)
         else:
@@ -301,6 +303,11 @@ class QueueMachine:
         if task in self.tasks.live or (found is not None and found[0].is_open(found[1])):
             return Cancelled(task, self._now)
         return None
+
+    def _goes_on(self, what: str, task: str) -> bool:
+        """Whether a task that is held runs on, as holding ends nothing."""
+        record = self.tasks.live.get(task)
+        return what == "hold" and record is not None and record.status is Status.RUNNING
 
     def _hold(self, task: str, reason: str) -> Entry | None:
         record = self.tasks.live.get(task)  # an element is held with its array

@@ -34,10 +34,14 @@ class ChangeTasks(msgspec.Struct, frozen=True):
 
 
 class ChangedTasks(msgspec.Struct, frozen=True):
-    """Which were changed (durably) and which could not be: ended already, or not in that state."""
+    """Which were changed (durably) and which could not be: ended already, or not in that state.
+
+    `running` are held, but run already: the hold counts if they are tried again.
+    """
 
     changed: list[str]
     unchanged: list[str]
+    running: list[str] = []
 
 
 class Describe(msgspec.Struct, frozen=True):

@@ -1,6 +1,6 @@
 """What tasks need and nodes have: a ledger that can't be over-committed.
 
-cpus are counted in thousandths and custom resources in millionths, so that fractions add up exactly;
+cpus are counted in thousandths, custom resources in millionths, so that fractions add up exactly;
 memory and storage in bytes.
 """
 
@@ -57,7 +57,7 @@ class Ledger:
         if self._exclusive is not None:
             return [f"task {self._exclusive[0]} has the node to itself"]
         if need.exclusive and self.held:
-            return [f"wants the node to itself, and {len(self.held)} tasks run there"]
+            return [f"wants the node to itself, and {_count(len(self.held))} there"]
         return shortfalls(need, self.capacity, self)
 
     def fits(self, need: Need) -> bool:
@@ -122,6 +122,10 @@ class Ledger:
         for name, amount in capacity.resources:
             free[name] = (_micro(amount) - self.used_micro(name)) / 1_000_000
         return free
+
+
+def _count(tasks: int) -> str:
+    return "1 task runs" if tasks == 1 else f"{tasks} tasks run"
 
 
 def shortfalls(need: Need, capacity: Capacity, ledger: Ledger | None = None) -> list[str]:

@@ -102,7 +102,15 @@ class Reads:
         ).fetchone()
         return None if row is None else _attempt_row(row)
 
-    def failed_elements(self, array: str) -> list[int]:
+    def failed_elements(self, array: str, limit: int) -> list[int]:
+        """Indexes of elements of an array that failed, at most `limit`, in order."""
+        rows = self._connection.execute(
+            "SELECT task FROM attempts WHERE task > ? AND task < ? AND state = 2 LIMIT ?",
+            (*element_range(array), limit),
+        )
+        return sorted(int(row[0].rpartition(".")[2]) for row in rows)
+
+    def unsuccessful_elements(self, array: str) -> list[int]:
         """Indexes of the elements of an array that did not succeed, in order."""
         rows = self._connection.execute(
             "SELECT task FROM attempts WHERE task > ? AND task < ? AND final = 1 AND state = 1",

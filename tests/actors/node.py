@@ -142,9 +142,13 @@ class Node:
             )
         )
 
-    async def run(self, task: str, outcome: Outcome, *, attempt: int = 1, final: bool = True) -> None:
+    async def run(
+        self, task: str, outcome: Outcome, *, attempt: int = 1, final: bool = True
+    ) -> None:
         """One attempt of a task, from start to end."""
-        await self.write(Started(task, attempt, self.id, 5.0), Finished(task, attempt, outcome, final))
+        await self.write(
+            Started(task, attempt, self.id, 5.0), Finished(task, attempt, outcome, final)
+        )
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -172,9 +176,7 @@ async def node_in(folder: Path, *, debug: bool = False) -> AsyncIterator[Node]:
         stop=node.stopped.append,
         debug=debug,
     )
-    journal = partial(
-        JournalActor, folder / "leoronic.db", first_start=True, on_node=node.set_id
-    )
+    journal = partial(JournalActor, folder / "leoronic.db", first_start=True, on_node=node.set_id)
     async with running(
         child("journal", journal),
         child("queue", QueueActor),

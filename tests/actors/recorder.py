@@ -39,3 +39,7 @@ class Recorder(Actor):
         messages = await self.until(lambda messages: len(messages) >= count)
         assert len(messages) == count, messages
         return messages
+
+    async def first_of(self, count: int) -> list[Any]:
+        """As `first`, but there may be more."""
+        return await self.until(lambda messages: len(messages) >= count)

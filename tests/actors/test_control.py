@@ -57,7 +57,11 @@ async def test_submit_and_show(client: Client) -> None:
     for ref in ("a", "n"):
         shown = await client.ask("show", id=ref)
         assert ("a", "n", "waiting", "echo hi", "socket") == (
-            shown["id"], shown["name"], shown["state"], shown["command"], shown["source"],
+            shown["id"],
+            shown["name"],
+            shown["state"],
+            shown["command"],
+            shown["source"],
         )
 
 
@@ -133,9 +137,8 @@ async def test_cancel_hold_release(client: Client) -> None:
     """What changed and what did not, each once."""
     await submit(client, {"id": "a"}, {"id": "b"})
     assert {"changed": ["a"], "unchanged": []} == await client.ask("hold", ids=["a", "a"])
-    assert ("held", "held by hand") == tuple(
-        (await client.ask("show", id="a"))[key] for key in ("state", "reason")
-    )
+    shown = await client.ask("show", id="a")
+    assert ("held", "held by hand") == (shown["state"], shown["reason"])
     assert {"changed": ["a"], "unchanged": ["b"]} == await client.ask("release", ids=["a", "b"])
     assert {"changed": ["b"], "unchanged": []} == await client.ask("cancel", ids=["b"])
     assert {"changed": [], "unchanged": ["b"]} == await client.ask("cancel", ids=["b"])
@@ -155,7 +158,8 @@ async def test_why(node: Node, client: Client) -> None:
     await node.run("a", BAD)
     blocked = await client.ask("why", id="b")
     assert ("blocked", ["it runs after a has succeeded, but that failed"]) == (
-        blocked["state"], blocked["reasons"],
+        blocked["state"],
+        blocked["reasons"],
     )
     assert ["it failed"] == (await client.ask("why", id="a"))["reasons"]
     assert {} == (await client.ask("why", id="c"))["nodes"]  # nobody has offered anything yet
@@ -198,7 +202,11 @@ async def test_exec(node: Node, client: Client) -> None:
     answer = await client.ask("exec", command="uptime", node="one")
     shown = await client.ask("show", id=answer["ids"]["one"])
     assert (0.0, {"exec": "one"}, "exec") == (shown["cpus"], shown["labels"], shown["source"])
-    for fields in ({"command": " "}, {"command": "x", "node": "two"}, {"command": "x", "tag": "gpu"}):
+    for fields in (
+        {"command": " "},
+        {"command": "x", "node": "two"},
+        {"command": "x", "tag": "gpu"},
+    ):
         with pytest.raises(Refused):
             await client.ask("exec", **fields)
 
@@ -210,7 +218,9 @@ async def test_status_and_nodes(node: Node, client: Client) -> None:
     assert (node.id, "one", os.getpid()) == tuple(status["node"][k] for k in ("id", "name", "pid"))
     assert 5 == status["tasks"]["waiting"]
     [shown] = (await client.ask("nodes"))["nodes"]
-    assert ("one", "up", "node", ["fast"]) == tuple(shown[k] for k in ("name", "state", "kind", "tags"))
+    assert ("one", "up", "node", ["fast"]) == tuple(
+        shown[k] for k in ("name", "state", "kind", "tags")
+    )
 
 
 async def test_tags_drain_stop(node: Node, client: Client) -> None:
@@ -254,7 +264,7 @@ async def test_watch(node: Node, client: Client) -> None:
     """Each change as it happens, in order."""
     number = client.send({"type": "watch"})
     async with node.client() as other:
-        while not node.tree.find("control").cell._actor._watchers._subscriptions:  # type: ignore[attr-defined]  # noqa: SLF001
+        while not node.tree.find("control").cell._actor._watchers._subscriptions:  # type: ignore[attr-defined]
             await asyncio.sleep(0)
         await submit(other, {"id": "a"})
         await node.run("a", GOOD)
@@ -281,7 +291,9 @@ async def test_watch(node: Node, client: Client) -> None:
         pytest.param(HEADER.pack(2, 0) + b"[]", id="no object"),
     ],
 )
-async def test_bad_bytes_close_that_connection_alone(node: Node, client: Client, data: bytes) -> None:
+async def test_bad_bytes_close_that_connection_alone(
+    node: Node, client: Client, data: bytes
+) -> None:
     """A reason is logged; nobody else notices."""
     async with node.client() as bad:
         bad.writer.write(data)
@@ -333,7 +345,7 @@ async def test_a_client_that_never_reads_is_cut(
     await loop.sock_connect(deaf, str(node.socket))
     text = b'{"request": 1, "command": {"type": "list", "limit": 200}}'
     await loop.sock_sendall(deaf, (HEADER.pack(len(text), 0) + text) * 20)
-    while len(node.tree.find("control").cell._actor._clients) > 1:  # type: ignore[attr-defined]  # noqa: SLF001
+    while len(node.tree.find("control").cell._actor._clients) > 1:  # type: ignore[attr-defined]
         await client.ask("taglist")
     deaf.close()
     assert 200 == len((await client.ask("list", limit=200))["tasks"])
@@ -352,12 +364,12 @@ async def test_too_many_clients(node: Node, client: Client, monkeypatch: Any) ->
 
 async def test_who_hangs_up_ends_its_requests(node: Node, client: Client) -> None:
     """What it waited for is given up: nobody watches any more."""
-    control_actor = node.tree.find("control").cell._actor  # type: ignore[attr-defined]  # noqa: SLF001
+    control_actor = node.tree.find("control").cell._actor  # type: ignore[attr-defined]
     async with node.client() as gone:
         gone.send({"type": "watch"})
-        while not control_actor._watchers._subscriptions:  # noqa: SLF001
+        while not control_actor._watchers._subscriptions:
             await asyncio.sleep(0)
-    while control_actor._watchers._subscriptions:  # noqa: SLF001
+    while control_actor._watchers._subscriptions:
         await asyncio.sleep(0)
     await client.ask("taglist")
 

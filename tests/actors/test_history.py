@@ -27,7 +27,8 @@ async def test_slices_until_nothing_is_left(tmp_path: Path, monkeypatch: Any) ->
     journal = Recorder(lambda message: counts.pop(0))
     before = time.time() - 5 * DAY_S
     async with running(
-        child("journal", lambda: journal), child("history", lambda: HistoryActor(tmp_path, 5 * DAY_S))
+        child("journal", lambda: journal),
+        child("history", lambda: HistoryActor(tmp_path, 5 * DAY_S)),
     ):
         asked = await journal.first(3)
     assert {SLICE_TASKS} == {trim.tasks_max for trim in asked}
@@ -72,4 +73,4 @@ async def test_old_output_is_removed(tmp_path: Path) -> None:
 
 async def test_no_output_yet(tmp_path: Path) -> None:
     """A folder that is not there yet is no trouble."""
-    HistoryActor(tmp_path / "nowhere", 1.0)._remove_output(time.time())  # noqa: SLF001
+    HistoryActor(tmp_path / "nowhere", 1.0)._remove_output(time.time())

@@ -49,13 +49,17 @@ def submitted(task: str, command: str = "x") -> Submitted:
 class Desk:
     """The journal actor, and a queue that also stands for the other senders."""
 
-    def __init__(self, journal: ActorRef, queue: Recorder, runner: Recorder, nodes: list[str]) -> None:
+    def __init__(
+        self, journal: ActorRef, queue: Recorder, runner: Recorder, nodes: list[str]
+    ) -> None:
         self.journal = journal
         self.queue = queue
         self.runner = runner
         self.nodes = nodes
 
-    def append(self, token: int, *entries: Entry, sender: str = "queue", specs: bool = False) -> None:
+    def append(
+        self, token: int, *entries: Entry, sender: str = "queue", specs: bool = False
+    ) -> None:
         self.journal.cast_nowait(Append(sender, token, list(entries), specs))
 
     async def written(self, *entries: Entry) -> None:
@@ -70,7 +74,9 @@ async def desk(path: Path) -> AsyncIterator[Desk]:
     actor = JournalActor(path, first_start=not path.exists(), on_node=nodes.append)
     # In a tree the journal starts first; those that it tells of commits come later.
     async with running(
-        child("journal", lambda: actor), child("queue", lambda: queue), child("runner", lambda: runner)
+        child("journal", lambda: actor),
+        child("queue", lambda: queue),
+        child("runner", lambda: runner),
     ) as tree:
         yield Desk(tree.find("journal"), queue, runner, nodes)
 

@@ -116,10 +116,9 @@ def test_like_plain_sets(steps: list[tuple[str, int, str]]) -> None:
     for what, index, state in steps:
         if what == "next" and record.has_more():
             element = record.next_element()
-            index = int(element.id.split(".")[1])
-            assert min(unmade) == index
-            unmade.remove(index)
-            made.add(index)
+            assert f"a.{min(unmade)}" == element.id
+            made.add(min(unmade))
+            unmade.remove(min(unmade))
         elif what == "touch" and record.is_open(index):
             assert f"a.{index}" == record.element(index).id
             unmade.discard(index)
@@ -134,8 +133,8 @@ def test_like_plain_sets(steps: list[tuple[str, int, str]]) -> None:
             counts = {s: list(ended.values()).count(s) for s in set(ended.values())}
             record = array(COUNT)
             record.restore([*made, *ended], counts)
-            for index in made:
-                record.element(index)
+            for known in made:
+                record.element(known)
         assert bool(unmade) == record.has_more()
         assert made == set(record.elements)
         assert len(unmade) == record.unmade

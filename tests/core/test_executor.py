@@ -209,9 +209,7 @@ def test_draining_declines_all_but_what_is_meant_for_this_node(ready: Executor) 
     """Draining is told at once; a pinned task runs nevertheless; undone, all is as before."""
     assert [offer(draining=True), Reply(1, None)] == ready.told(Asked(1, SetDraining(True)))
     assert Send("queue", Declined(["a"])) in ready.told(Assign([(item("a"), PLAIN)]))
-    assert [to_journal(started("b"), want_specs=True)] == ready.told(
-        Assign([(item("b"), PINNED)])
-    )
+    assert [to_journal(started("b"), want_specs=True)] == ready.told(Assign([(item("b"), PINNED)]))
     assert [offer(Held("b", 1, NEED)), Reply(2, None)] == ready.told(Asked(2, SetDraining(False)))
 
 
@@ -294,9 +292,7 @@ def test_an_append_that_fails_is_tried_again_each_second(ready: Executor) -> Non
     assert [SetTimer("append", NOW + 1.0)] == ready.told(AppendFailed(ready.token, full))
     finished = to_journal(Finished("a", 1, GOOD, True))
     assert [finished] == ready.told(Fired("append"), NOW + 1.0)
-    assert [SetTimer("append", NOW + 2.0)] == ready.told(
-        AppendFailed(ready.token, full), NOW + 1.0
-    )
+    assert [SetTimer("append", NOW + 2.0)] == ready.told(AppendFailed(ready.token, full), NOW + 1.0)
     assert [finished] == ready.told(Fired("append"), NOW + 2.0)
     assert [to_host(Forget([("a", 1)]))] == ready.on_disk()
 
@@ -372,9 +368,10 @@ def test_what_the_runner_no_longer_has_is_lost(hold: bool) -> None:
 def test_what_never_reached_this_runner_is_sent_again() -> None:
     """The same life of the runner forgets nothing: so it never ran, and may run now."""
     executor = opened(OpenAttempt("a", 1, NEED, 2, True, LIFE))
-    assert [Send("journal", FetchSpecs("runner", ["a"])), offer(Held("a", 1, NEED), fresh=True)] == (
-        executor.told(Inventory([], [], LIFE))
-    )
+    assert [
+        Send("journal", FetchSpecs("runner", ["a"])),
+        offer(Held("a", 1, NEED), fresh=True),
+    ] == (executor.told(Inventory([], [], LIFE)))
     spec = TaskSpec("x")
     assert [to_host(Runs([make_run("a", 1, spec, "name")]))] == executor.told(
         SpecsFetched({"a": spec})
@@ -533,9 +530,7 @@ def test_starts_refused_together_with_what_stood_behind(ready: Executor) -> None
     short(ready)
     ready.told(Exited("b", 1, SHORT))
     ready.on_disk()
-    ready.told(
-        Assign([(item("x.0"), PLAIN), (item("x.1"), PLAIN)], ahead=[(item("x.2"), PLAIN)] )
-    )
+    ready.told(Assign([(item("x.0"), PLAIN), (item("x.1"), PLAIN)], ahead=[(item("x.2"), PLAIN)]))
     spec = TaskSpec("x", count=3)
     refused = [("x.1", 1), ("x.0", 1), ("x.2", 1)]
     ready.on_disk(*refused, **{task: spec for task, _ in refused})

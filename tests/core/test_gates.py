@@ -42,7 +42,9 @@ def test_shut_until_the_journal_has_answered() -> None:
     gates.add_class(MAKE, list)
     assert gates.is_shut(MAKE)
     assert ["looking for tasks that match '^make'"] == gates.reasons(MAKE)
-    assert {MAKE.number} == gates.matched("^make", ["a", "gone", "me"], {"a": 99, "me": MAKE.number}.get)
+    assert {MAKE.number} == gates.matched(
+        "^make", ["a", "gone", "me"], {"a": 99, "me": MAKE.number}.get
+    )
     assert gates.is_shut(MAKE)
     assert ["queue:all_with_cmd_done ^make: 1 not done yet, such as a"] == gates.reasons(MAKE)
     assert {MAKE.number} == gates.task_ended("a")
@@ -104,11 +106,11 @@ def test_nothing_is_kept_when_nobody_wants_to_be_first() -> None:
     gates = Gates()
     one = Record("a", 1, PLAIN)
     gates.task_waits(one)
-    assert [] == gates._waiting  # noqa: SLF001
+    assert [] == gates._waiting
     gates.add_class(FIRST, lambda: [one])
     gates.task_waits(one)
     gates.drop_class(FIRST)
-    assert [] == gates._waiting  # noqa: SLF001
+    assert [] == gates._waiting
 
 
 def test_search() -> None:

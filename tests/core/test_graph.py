@@ -162,13 +162,13 @@ def test_like_the_naive_one(
             assert graph.is_blocked(task) == bool(graph.reasons(task))
             if task in before and before[task] != (graph.is_free(task), graph.is_blocked(task)):
                 assert task in changed
-    for task in list(live):
+    for task in live:
         graph.settle(task, "succeeded")
     assert ({}, {}, {}, set()) == (
-        graph._waits,  # noqa: SLF001
-        graph._broken,  # noqa: SLF001
-        graph._children,  # noqa: SLF001
-        graph._blocked,  # noqa: SLF001
+        graph._waits,
+        graph._broken,
+        graph._children,
+        graph._blocked,
     )
 
 

@@ -102,12 +102,14 @@ def test_durations_of_old_classes_are_forgotten() -> None:
     made = Lanes()
     for number in range(CLASSES_MAX + 5):
         made.note_duration(number, 0.1)
-    assert 5 == len(made._mean_s)  # noqa: SLF001
+    assert 5 == len(made._mean_s)
 
 
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["open", "join", "join", "end", "leave"]), st.integers(0, 20), st.integers(1, 2)
+        st.sampled_from(["open", "join", "join", "end", "leave"]),
+        st.integers(0, 20),
+        st.integers(1, 2),
     ),
     max_size=60,
 )
@@ -121,9 +123,7 @@ def test_shares_are_conserved(steps: list[tuple[str, int, int]]) -> None:
     running: dict[AttemptKey, int] = {}
     behind: dict[AttemptKey, int] = {}
     ran: set[AttemptKey] = set()
-    number = 0
-    for what, pick, class_number in steps:
-        number += 1
+    for number, (what, pick, class_number) in enumerate(steps):
         new = (f"t{number}", 1)
         if what == "open":
             made.open(new, class_number)

@@ -82,7 +82,7 @@ def test_every_mistake_of_a_submission_is_told(world: World) -> None:
 
 
 def test_an_own_id_makes_repeating_harmless(world: World) -> None:
-    """The same submission again, while it lives and after it ended, is accepted and does nothing."""
+    """The same submission again, while it lives or after it ended, changes nothing."""
     world.add("a")
     world.add("a")
     assert ["run a 1"] == world.told()
@@ -385,8 +385,8 @@ def test_an_end_that_crosses_a_cancel_stays_the_end(world: World) -> None:
     world.add("a", count=3)
     world.ask_later("queue", ChangeTasks("cancel", ["a.0"]))
     world.step()  # the queue has decided, nothing is on disk
-    world._mail.rotate(1)  # noqa: SLF001
-    append = world._mail.popleft()  # noqa: SLF001
+    world._mail.rotate(1)
+    append = world._mail.popleft()
     world.finish("a.0")
     world.tell(*append)
     assert "succeeded" == world.state("a.0")
@@ -452,7 +452,9 @@ def test_losses_are_tried_again_until_they_are_too_many(world: World) -> None:
     world.kill_runner()
     assert ["forget a 5"] == world.told()
     assert "held" == world.state("a")
-    assert ["attempt 5 was lost; look what it did, then release the task"] == world.live("a").reasons
+    assert ["attempt 5 was lost; look what it did, then release the task"] == world.live(
+        "a"
+    ).reasons
     world.change("release", "a")
     assert ["run a 6"] == world.told()
 
@@ -528,7 +530,9 @@ def test_all_with_cmd_done(world: World) -> None:
     world.add("sum", conditions=("queue:all_with_cmd_done ^make",))
     world.add("sum2", conditions=("queue:all_with_cmd_done ^make",), memory=5)
     assert ["^make"] == world.matches_asked
-    assert ["queue:all_with_cmd_done ^make: 2 not done yet, such as m1"] == world.live("sum").reasons
+    assert ["queue:all_with_cmd_done ^make: 2 not done yet, such as m1"] == world.live(
+        "sum"
+    ).reasons
     world.finish("m1")
     world.finish("m2", 1)
     assert ["x", "sum"] == world.running()
@@ -732,17 +736,17 @@ def test_nothing_is_left_when_all_has_ended(world: World) -> None:
     tasks = world.queue.tasks
     assert {} == tasks.live
     assert 0 == len(tasks.classes)
-    assert ({}, {}, {}) == (tasks.ready, tasks.infeasible, tasks._dirty)  # noqa: SLF001
+    assert ({}, {}, {}) == (tasks.ready, tasks.infeasible, tasks._dirty)
     graph = tasks.graph
-    assert ({}, {}, {}, set()) == (graph._waits, graph._broken, graph._children, graph._blocked)  # noqa: SLF001
+    assert ({}, {}, {}, set()) == (graph._waits, graph._broken, graph._children, graph._blocked)
     gates = tasks.gates
-    assert ({}, set(), []) == (gates._regexes, gates._first_classes, gates._waiting)  # noqa: SLF001
+    assert ({}, set(), []) == (gates._regexes, gates._first_classes, gates._waiting)
     queue = world.queue
     assert ({}, set(), {}, []) == (
-        queue._plans,  # noqa: SLF001
-        queue._claimed,  # noqa: SLF001
-        queue._changing,  # noqa: SLF001
-        queue._parked,  # noqa: SLF001
+        queue._plans,
+        queue._claimed,
+        queue._changing,
+        queue._parked,
     )
 
 
@@ -753,7 +757,9 @@ NOW = 1000.0
 
 def started(machine: QueueMachine, *tasks: LoadedTask, number: int = 0) -> None:
     """Bring a machine to where it serves."""
-    assert [Send("journal", LoadLive("queue", int(NOW * 1_000_000)))] == machine.handle(Start(), NOW)
+    assert [Send("journal", LoadLive("queue", int(NOW * 1_000_000)))] == machine.handle(
+        Start(), NOW
+    )
     machine.handle(Loaded(list(tasks)), NOW)
     machine.handle(Loaded([], last=True, node="n", number=number), NOW)
 

@@ -16,7 +16,8 @@ ONE = Need(1000, GIB, 0)
 
 
 @pytest.mark.parametrize(
-    ("cpus", "expected"), [(1.0, 1000), (0.5, 500), (0.0, 0), (0.0001, 1), (1.0001, 1001), (0.1, 100)]
+    ("cpus", "expected"),
+    [(1.0, 1000), (0.5, 500), (0.0, 0), (0.0001, 1), (1.0001, 1001), (0.1, 100)],
 )
 def test_cpus_are_rounded_up(cpus: float, expected: int) -> None:
     """Nothing is free of charge, and plain fractions are what they look like."""
@@ -96,7 +97,7 @@ def test_fractions_of_a_resource_add_up() -> None:
 needs = st.builds(
     Need,
     st.integers(0, 3000),
-    st.integers(0, 4) .map(lambda n: n * GIB),
+    st.integers(0, 4).map(lambda n: n * GIB),
     st.just(0),
     st.sampled_from([(), (("gpu", 1.0),), (("gpu", 0.1),), (("gpu", 0.7),)]),
     st.booleans() | st.just(False),

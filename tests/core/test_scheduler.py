@@ -445,7 +445,7 @@ def test_a_round_costs_the_same_whatever_is_queued() -> None:
             world.finish(world.running()[0])
         machine = world.machines["scheduler"]
         assert isinstance(machine, SchedulerMachine)
-        held = sum(len(known.items) for known in machine._classes.values())  # noqa: SLF001
+        held = sum(len(known.items) for known in machine._classes.values())
         return world.handled - before, held
 
     assert effort(300) == effort(5_000)

@@ -240,7 +240,9 @@ class World:
         """Tasks whose process exists now, in the order they came."""
         return [task for (task, _), run in self.runner.items() if run.behind not in self.runner]
 
-    def finish(self, task: str, exit_code: int = 0, *, took_s: float = 1.0, reason: str = "") -> None:
+    def finish(
+        self, task: str, exit_code: int = 0, *, took_s: float = 1.0, reason: str = ""
+    ) -> None:
         """The running attempt of `task` ends."""
         key = next(key for key in self.runner if key[0] == task)
         self.end(key, Outcome(self.now - took_s, self.now, exit_code=exit_code, reason=reason))
@@ -380,9 +382,7 @@ class World:
         written = self.journal.write(append.entries)
         self.journal.commit()
         self.commits += 1
-        read_back = [
-            Numbered(n.origin, n.number, decode(encode(n.entry))) for n in written.entries
-        ]
+        read_back = [Numbered(n.origin, n.number, decode(encode(n.entry))) for n in written.entries]
         self._mail.append(("queue", Committed(read_back)))
         specs = {}
         if append.want_specs:
@@ -431,7 +431,5 @@ def look_up(reads: Reads, token: int, refs: list[str]) -> LookedUp:
 def load_live(journal: Journal, reads: Reads, life: int = 0) -> list[Loaded]:
     """As the journal actor answers `LoadLive`: task by task, then the end."""
     ended = reads.ended()
-    last = Loaded(
-        [], last=True, node=journal.node, number=journal.number, finals=ended, life=life
-    )
+    last = Loaded([], last=True, node=journal.node, number=journal.number, finals=ended, life=life)
     return [*(Loaded([task], life=life) for task in reads.live()), last]

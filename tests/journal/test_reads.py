@@ -34,7 +34,11 @@ def test_a_task_as_it_was_submitted(disk: Disk) -> None:
     row = disk.reads.task("a")
     assert row is not None
     assert (spec, 7.5, "inbox", "n", None) == (
-        row.spec, row.submitted_at, row.source, row.origin, row.state,
+        row.spec,
+        row.submitted_at,
+        row.source,
+        row.origin,
+        row.state,
     )
     assert spec == disk.reads.spec("a") == disk.reads.spec("a.3")
     assert disk.reads.task("b") is None

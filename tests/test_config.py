@@ -1,0 +1,182 @@
+"""Options, environment and TOML: one frozen configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from leoronic import __version__, config
+from leoronic.config import Config, environment, read_config
+from leoronic.errors import BadRequest
+
+GIB = 1 << 30
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / ".leoronic").mkdir()
+    return tmp_path
+
+
+def read(root: Path, *options: str, toml: str = "", **variables: str) -> Config:
+    if toml:
+        (root / ".leoronic" / "config.toml").write_text(toml)
+    return read_config(["--root", str(root), *options], variables)
+
+
+def test_defaults(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is None is measured at the start; the name is the host's, made fit."""
+    monkeypatch.setattr(config.socket, "gethostname", lambda: "old box!")
+    assert Config(root=root, name="old-box-") == read(root)
+    monkeypatch.setattr(config.socket, "gethostname", lambda: "-")
+    assert "node" == read(root).name
+
+
+def test_folders_of_a_node(root: Path) -> None:
+    """All within its root."""
+    made = read(root)
+    assert (root / ".leoronic", root / "inbox", root / ".leoronic" / "output") == (
+        made.state_dir,
+        made.inbox,
+        made.output_dir,
+    )
+
+
+def test_nothing_can_change_later(root: Path) -> None:
+    """It is frozen."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        read(root).name = "x"  # type: ignore[misc]
+
+
+def test_options(root: Path) -> None:
+    """Sizes and times with units; tags and resources several times."""
+    made = read(
+        root,
+        *("--name", "n1", "--cpus", "2.5", "--memory", "4GiB", "--storage", "10MiB"),
+        *("--tag", "b", "--tag", "a", "--tag", "b", "--resource", "gpu=2", "--resource", "b=0.5"),
+        *("--retention", "2h", "--log-format", "json"),
+    )
+    assert (
+        Config(
+            root,
+            "n1",
+            2.5,
+            4 * GIB,
+            10 << 20,
+            (("b", 0.5), ("gpu", 2.0)),
+            ("a", "b"),
+            "json",
+            7200.0,
+        )
+        == made
+    )
+
+
+def test_later_wins(root: Path) -> None:
+    """File, then environment, then options; each setting for itself."""
+    toml = 'name = "file"\ncpus = 1\nmemory = "1GiB"\ntag = ["file"]\n'
+    made = read(root, "--name", "option", toml=toml, LEORONIC_NAME="env", LEORONIC_CPUS="2")
+    assert ("option", 2.0, GIB, ("file",)) == (made.name, made.cpus, made.memory, made.tags)
+
+
+def test_lists_in_the_environment(root: Path) -> None:
+    """Separated by commas; what is empty is not set."""
+    made = read(root, LEORONIC_TAG="a,b", LEORONIC_RESOURCE="gpu=1,b=2", LEORONIC_NAME="")
+    assert (("a", "b"), (("b", 2.0), ("gpu", 1.0))) == (made.tags, made.resources)
+
+
+def test_resources_in_toml(root: Path) -> None:
+    """As a table, or as on the command line."""
+    assert (("gpu", 2.0),) == read(root, toml="resource = {gpu = 2}").resources
+    assert (("gpu", 2.0),) == read(root, toml='resource = ["gpu=2"]').resources
+    assert (("gpu", 2.0),) == read(root, toml='resource = "gpu=2"').resources
+
+
+def test_where_the_root_comes_from(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Option, environment, current folder; absolute in any case."""
+    monkeypatch.chdir(root)
+    assert root == read_config([], {}).root
+    assert root / "x" == read_config([], {"LEORONIC_ROOT": "x"}).root
+    assert root / "y" == read_config(["--root", "y"], {"LEORONIC_ROOT": "x"}).root
+
+
+def test_another_file(root: Path) -> None:
+    """Instead of the node's own; it must be there then."""
+    (root / "mine.toml").write_text('name = "mine"')
+    assert "mine" == read(root, "--config", str(root / "mine.toml"), toml='name = "x"').name
+    with pytest.raises(BadRequest, match=r"there is no .*none\.toml"):
+        read(root, "--config", str(root / "none.toml"))
+
+
+@pytest.mark.parametrize(
+    ("toml", "message"),
+    [
+        ("name =", "is not TOML"),
+        ("nmae = 1", r"unknown nmae; known: cpus, log_format, memory, name"),
+        ("name = 5", "name: 5 is not a name"),
+        ('name = "a b"', "name: 'a b' is not a name"),
+        ("cpus = 0", "cpus: 0 is not a number of cpus"),
+        ('cpus = "many"', "cpus: 'many' is not a number of cpus"),
+        ("cpus = nan", "cpus: nan is not a number of cpus"),
+        ("cpus = [1]", "cpus: "),
+        ('memory = "lots"', "memory: "),
+        ("memory = -1", "memory: "),
+        ('retention = "soon"', "retention: "),
+        ('log_format = "xml"', "log_format: 'xml' is not text or json"),
+        ("tag = 5", "tag: "),
+        ('tag = "a b"', "tag: "),
+        ('resource = "gpu"', "resource: 'gpu' is not NAME=N, such as gpu=1"),
+        ('resource = "gpu=many"', "resource: "),
+        ('resource = "a b=1"', "resource: 'a b' is not a name"),
+        ('resource = "gpu=-1"', "resource: "),
+        ('resource = "gpu=nan"', "resource: "),
+        ('resource = "gpu=inf"', "resource: "),
+        ("resource = [5]", "resource: "),
+    ],
+)
+def test_mistakes_are_named(root: Path, toml: str, message: str) -> None:
+    """The setting and what is wrong with it, in one line."""
+    with pytest.raises(BadRequest, match=message) as caught:
+        read(root, toml=toml)
+    assert "\n" not in caught.value.message or "TOML" in caught.value.message
+
+
+def test_files_that_can_not_be_read(root: Path) -> None:
+    """A folder, or bytes that are no text."""
+    path = root / ".leoronic" / "config.toml"
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(BadRequest, match="cannot be read"):
+        read(root)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(BadRequest, match="cannot be read"):
+        read(root)
+
+
+@pytest.mark.parametrize("option", ["--nonsense", "--cpus", "--nam=x"])
+def test_wrong_usage(root: Path, capsys: pytest.CaptureFixture[str], option: str) -> None:
+    """Exit code 2 and one line that says where to look; nothing is guessed from a beginning."""
+    with pytest.raises(SystemExit) as caught:
+        read(root, option)
+    assert 2 == caught.value.code
+    told = capsys.readouterr().err
+    assert told.startswith("leoronic: ")
+    assert told.endswith("see `leoronic start --help`\n")
+    assert 1 == told.count("\n")
+
+
+def test_version_and_help(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On stdout, and that is all."""
+    for option, text in (("--version", f"leoronic {__version__}\n"), ("--help", "--resource")):
+        with pytest.raises(SystemExit) as caught:
+            read(root, option)
+        assert 0 == caught.value.code
+        assert text in capsys.readouterr().out
+
+
+def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process's own, for the composition root."""
+    monkeypatch.setenv("LEORONIC_NAME", "x")
+    assert "x" == environment()["LEORONIC_NAME"]
