@@ -156,3 +156,21 @@ def test_logs_are_json(start_node: StartNode) -> None:
         assert "logger" == event["node"]
     [ready] = [event for event in events if event["event"] == "ready"]
     assert ready["folder"] == str(node.root)
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "日本 é", "x%41?y#z", "q'u\"o$t`e", "-dash", f"{'l' * 100}/{'m' * 100}"]
+)
+def test_any_name_of_a_folder(tmp_path: Path, name: str) -> None:
+    """Spaces, quotes, what means something to others, more than an address of a socket holds."""
+    node = Node(tmp_path / name)
+    try:
+        node.start()
+        ended = node.run("echo hi; pwd")
+        assert f"hi\n{node.root}\n".encode() == node.output(ended["id"])
+        for kind in ("core", "keeper", "runner"):
+            os.kill(getattr(node, f"{kind}_pid")(), signal.SIGKILL)
+            wait_until(lambda: len(node.pids()) == 3 and node.answers(), f"a new {kind}")
+        assert "succeeded" == node.run("echo again")["state"]
+    finally:
+        node.close()

@@ -76,6 +76,7 @@ class Inbox(Actor):
         try:
             # Before the listing: what comes after it is noticed.
             self._arm(watch)
+            await asyncio.sleep(0)  # the watch begins with the loop's next turn
             files = await asyncio.to_thread(self._files.listing)
         except FileNotFoundError:
             # Deleted. Only a folder that could be made again is listed at once.

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 import click
 
 import leoronic
-from leoronic.client.context import CommandError
+from leoronic.client.context import INTERRUPTED, USAGE, CommandError, help_if_alone
 from leoronic.errors import BadRequest, LeoronicError, Unavailable
 
-REFUSED, USAGE, UNREACHABLE, INTERRUPTED = 1, 2, 3, 130
+REFUSED, UNREACHABLE = 1, 3
 
 # name: (module under leoronic.client.commands, what it does)
 COMMANDS = {
@@ -41,6 +41,7 @@ COMMANDS = {
     "drain": ("node", "Start nothing more on a node."),
     "stop": ("node", "Drain this node, then stop it."),
     "completion": ("completion", "Print the completion script of a shell."),
+    "help": ("help", "Show help, as --help does."),
 }
 
 EPILOG = """\b
@@ -86,11 +87,13 @@ class Commands(click.Group):
 
 @click.command(
     cls=Commands,
+    invoke_without_command=True,
     epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(leoronic.__version__, prog_name="leoronic", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> int | None:
     """A few machines, one computer: bash tasks that survive any single failure.
 
     \b
@@ -99,6 +102,7 @@ def cli() -> None:
     leoronic logs ID                    what it printed
     leoronic COMMAND --help             more, with examples
     """
+    return help_if_alone(ctx)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
 import orjson
 from click.shell_completion import CompletionItem
 
-from leoronic.client import text
+from leoronic.client import locate, text
 from leoronic.client.connection import Client
+from leoronic.client.outcomes import ENDED
 from leoronic.core import quantity
-from leoronic.core.commands import List
+from leoronic.core.commands import List, Show
 from leoronic.errors import LeoronicError, NodeUnreachable
 
 RECONNECT_S_MAX = 30.0
 RECONNECT_PAUSE_S = 0.1
+USAGE, INTERRUPTED = 2, 130
+# When somebody has pressed Ctrl-C, a node that hangs must not keep the command.
+INTERRUPTED_ANSWER_S = 1.0
+NAMED_TASKS_MAX = 5
 COMPLETION_IDS_MAX = 200
+
+_COMPLETABLE = re.compile(r"[\w./@%+-]+")
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -56,25 +64,34 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
 
 
 def complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
-    """Ids of the node's tasks that begin as typed, with what they are."""
+    """Ids and names of the node's tasks that begin as typed, with what they are."""
     try:
         with Client(ctx.params.get("root"), timeout_s=2.0) as client:
             found = client.request(List(limit=COMPLETION_IDS_MAX))["tasks"]
     except LeoronicError:
         return []
-    return [
-        CompletionItem(
-            task["id"], help=f"{task['state']} {text.one_line(task.get('command') or '')[:40]}"
-        )
-        for task in found
-        if task["id"].startswith(incomplete)
-    ]
+    items: dict[str, CompletionItem] = {}
+    for task in found:
+        about = f"{task['state']} {text.one_line(task.get('command') or '')[:40]}"
+        for word in (task["id"], task.get("name") or ""):
+            # The newest task of a name is what the name means. A shell would split other names.
+            if word.startswith(incomplete) and _COMPLETABLE.fullmatch(word):
+                items.setdefault(word, CompletionItem(word, help=about))
+    return list(items.values())
 
 
 id_argument = click.argument("task_id", metavar="ID", shell_complete=complete_ids)
 ids_argument = click.argument(
     "ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_ids
 )
+
+
+def help_if_alone(ctx: click.Context) -> int | None:
+    """For a group: without a command, print its help and return the exit code of wrong usage."""
+    if ctx.invoked_subcommand is not None:
+        return None
+    click.echo(ctx.get_help(), err=True)
+    return USAGE
 
 
 # printing
@@ -133,6 +150,56 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             sys.stderr.flush()
             self._shown = False
+
+
+class AwaitedTasks:
+    """While a command waits for tasks: Ctrl-C says which of them go on, and how to come back.
+
+    `ids` as somebody typed them. An interrupted command ends with 130.
+    """
+
+    def __init__(self, root: str | None, ids: Sequence[str]) -> None:
+        self._root = root
+        self._ids = list(ids)
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None or not issubclass(kind, KeyboardInterrupt):
+            return
+        if sys.stderr.isatty():
+            sys.stderr.write("\n")  # the terminal shows ^C
+        said = self._said()
+        if said:
+            note(said)
+        raise CommandError("", INTERRUPTED)
+
+    def _said(self) -> str:
+        where = f"--root {locate.quoted(self._root)} " if self._root else ""
+        if len(self._ids) > NAMED_TASKS_MAX:
+            return (
+                f"what has not ended goes on: `leoronic list {where}--state live`, "
+                f"`leoronic wait {where}ID...`, `leoronic cancel {where}ID...`"
+            )
+        live = self._live()
+        them = " ".join(map(locate.quoted, live))
+        go = "goes on" if len(live) == 1 else "go on"
+        return (
+            f"{', '.join(map(text.one_line, live))} {go}: `leoronic wait {where}{them}`, "
+            f"`leoronic cancel {where}{them}`"
+            if live
+            else ""
+        )
+
+    def _live(self) -> list[str]:
+        """The full ids of those that have not ended; all as they were typed, if no node tells."""
+        try:
+            with Client(self._root, timeout_s=INTERRUPTED_ANSWER_S) as client:
+                found = [client.request(Show(task_id)) for task_id in self._ids]
+        except LeoronicError:
+            return self._ids
+        return [task["id"] for task in found if task["state"] not in ENDED]
 
 
 # lasting through a restart

@@ -35,9 +35,22 @@ def to_stderr(data: bytes) -> None:
 
 
 class Output:
-    """One stream of a task's output: how far it was read, so that it can go on from there."""
+    """One stream of a task's output: how far it was read, so that it can go on from there.
 
-    def __init__(self, task_id: str, stream: str, sink: Sink, *, follow: bool = True) -> None:
+    `begins` is called with the number of an attempt that begins after an earlier one was read.
+    """
+
+    def __init__(
+        self,
+        task_id: str,
+        stream: str,
+        sink: Sink,
+        *,
+        follow: bool = True,
+        begins: Callable[[int], None] = lambda attempt: None,
+    ) -> None:
+        self._begins = begins
+        self._latest = 0
         self._task_id = task_id
         self._stream = stream
         self._sink = sink
@@ -57,6 +70,10 @@ class Output:
             if self._attempt:
                 self._offset = 0
             self._attempt = attempt
+        if attempt > self._latest:
+            if self._latest:
+                self._begins(attempt)
+            self._latest = attempt
         if blob:
             if attempt > self._read_to_end:
                 self._sink(blob)

@@ -47,15 +47,25 @@ def signal_name(number: int) -> str:
         return f"signal {number}"
 
 
+def _how_array_ended(task: Mapping[str, Any]) -> str:
+    # A code or a signal would be that of one element, and nobody could tell of which.
+    if task["state"] == "failed":
+        failed = (task.get("elements") or {}).get("failed")
+        return f"{failed} of {task['count']} elements" if failed else ""
+    return "" if task["state"] == "waiting" else str(task.get("reason") or "")
+
+
 def how_it_ended(task: Mapping[str, Any], *, brief: bool = False) -> str:
     """`exit code 3`, `SIGKILL`, the reason; empty for a success and while it runs.
 
-    A task that waits to be tried again tells of its last attempt.
+    A task that waits to be tried again tells of its last attempt, an array how much of it failed.
     `brief` leaves out the reason of a cancelled task, which says what its state says already.
     """
     state, reason = task.get("state"), task.get("reason") or ""
     if state in ("succeeded", "running") or (brief and reason == state):
         return ""
+    if "count" in task:
+        return _how_array_ended(task)
     if state == "waiting":
         last = how_it_ended(dict(task) | {"state": "failed"}) if task.get("attempt") else ""
         return f"attempt {task['attempt']}: {last}" if last else ""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from leoronic.client import table, text
-from leoronic.client.outcomes import how_it_ended
+from leoronic.client.outcomes import ENDED, how_it_ended
 from leoronic.client.table import Column
 
 STATES = ("waiting", "running", "blocked", "held", "succeeded", "failed", "cancelled")
@@ -18,13 +18,15 @@ CSV_FIELDS = (
     "stderr_bytes",
 )  # fmt: skip
 
+FAILED_RANGES_MAX = 20
+
 _TASK_COLUMNS = (
     Column("ID"),
     Column("STATE", states=True),
     Column("ADDED"),
     Column("TOOK", right=True),
     Column("NODE"),
-    Column("ENDED", shrink=True),
+    Column("NOTE", shrink=True),
     Column("NAME", shrink=True),
     Column("COMMAND", shrink=True),
 )
@@ -44,6 +46,7 @@ _NODE_COLUMNS = (
 # Shown in another form, or of no use to a person.
 _HANDLED = {
     *CSV_FIELDS, "after", "attempts", "elements", "count", "order", "signal", "index", "reasons",
+    "failed_elements", "stragglers",
 }  # fmt: skip
 # What a task has unless it asks for something else: not worth a line.
 _USUAL = {"concurrent": True, "workdir": "shared", "on_loss": "retry", "retry_delay": 1.0}
@@ -92,6 +95,18 @@ def progress(task: Task) -> str:
     return ", ".join([f"{done}/{task.get('count', sum(elements.values()))} done", *bad])
 
 
+def failed_elements(task: Task) -> str:
+    """Of an array: which elements failed, and how to read what one of them said."""
+    indexes: list[int] = task.get("failed_elements") or []
+    if not indexes:
+        return ""
+    parts = text.ranges(indexes)
+    failed = (task.get("elements") or {}).get("failed", len(indexes))
+    if len(parts) > FAILED_RANGES_MAX or failed > len(indexes):
+        parts = [*parts[:FAILED_RANGES_MAX], "..."]
+    return f"{', '.join(parts)}   (leoronic logs {task['id']}.{indexes[0]} --stderr)"
+
+
 def tasks_csv(found: Iterable[Task]) -> str:
     """Tasks as CSV (RFC 4180 quoting, `\\n` line ends), a header first."""
     out = io.StringIO()
@@ -105,12 +120,15 @@ def tasks_csv(found: Iterable[Task]) -> str:
 
 def task(found: Task, now: float, *, colour: bool) -> list[str]:
     """Everything about one task, a field a line."""
+    # What an array has of these is that of one of its elements, and it is not said which.
+    own = {} if "count" in found else found
     known: list[tuple[str, str]] = [
         ("id", found["id"]),
         ("name", found.get("name") or ""),
         ("state", found["state"]),
-        ("ended", how_it_ended(found)),
+        ("ended" if found["state"] in ENDED else "note", _note(found)),
         ("elements", progress(found) if found.get("elements") else ""),
+        ("failed", failed_elements(found)),
         ("command", command_of(found)),
         ("submitted", _moment(found.get("submitted_at"), now)),
         ("started", _moment(found.get("started_at"), now)),
@@ -118,9 +136,10 @@ def task(found: Task, now: float, *, colour: bool) -> list[str]:
         ("took", text.duration(took_s(found, now))),
         ("origin", found.get("origin") or ""),
         ("node", found.get("node") or ""),
-        ("cpu", text.duration(found.get("cpu_seconds"))),
-        ("peak memory", text.size(found.get("peak_memory"))),
-        ("output", _output(found)),
+        ("cpu", text.duration(own.get("cpu_seconds"))),
+        ("peak memory", text.size(own.get("peak_memory"))),
+        ("output", _output(own)),
+        ("left running", _left_running(own)),
     ]
     reasons = found.get("reasons") or []
     known += [("reasons", "\n".join(reasons))] if reasons != [found.get("reason")] else []
@@ -131,7 +150,7 @@ def task(found: Task, now: float, *, colour: bool) -> list[str]:
         if name not in _HANDLED and value not in (None, "", [], {}, _USUAL.get(name, 0))
     ]
     lines = _fields(known, colour)
-    attempts = found.get("attempts") or []
+    attempts = own.get("attempts") or []
     if len(attempts) > 1:
         lines.append(text.paint("attempts", "title", colour))
         lines += [f"  {line}" for line in _attempts(attempts, now, colour)]
@@ -174,6 +193,16 @@ def _moment(time: str | None, now: float) -> str:
     return f"{time} ({text.ago(time, now)})" if time else ""
 
 
+def _note(found: Task) -> str:
+    # Which elements of an array failed has a line of its own.
+    return "" if "count" in found and found["state"] == "failed" else how_it_ended(found)
+
+
+def _left_running(found: Task) -> str:
+    left = found.get("stragglers") or 0
+    return f"{text.count(left, 'process', 'processes')}, ended" if left else ""
+
+
 def _output(found: Task) -> str:
     sizes = [(found.get(f"{name}_bytes") or 0, name) for name in ("stdout", "stderr")]
     return ", ".join(f"{text.size(size)} on {name}" for size, name in sizes if size)
@@ -195,7 +224,7 @@ def _fields(fields: Iterable[tuple[str, str]], colour: bool) -> list[str]:
         # A command keeps its lines, indented; each is made harmless by itself.
         parts = [text.one_line(part) for part in value.rstrip("\n").split("\n")]
         painted = [text.paint(p, value, colour) if name == "state" else p for p in parts]
-        lines.append(text.paint(f"{name:<12}", "dim", colour) + painted[0])
+        lines.append(text.paint(f"{name:<11} ", "dim", colour) + painted[0])
         lines += [" " * 12 + part for part in painted[1:]]
     return lines
 

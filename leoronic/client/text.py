@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import re
+from collections.abc import Sequence
 from typing import IO, Any
 
 from leoronic.core import quantity
@@ -122,6 +123,25 @@ def since(value: str, now: float) -> float:
 def one_line(value: object) -> str:
     """`value` on one line, without characters that a terminal would act upon."""
     return _CONTROL.sub(lambda found: _NAMED.get(found[0], f"\\x{ord(found[0]):02x}"), str(value))
+
+
+def count(number: int, what: str, several: str = "") -> str:
+    """`1 task`, `1,200 tasks`; `several` where an s is not all there is to it."""
+    return f"{number:,} {what if number == 1 else several or what + 's'}"
+
+
+def ranges(numbers: Sequence[int]) -> list[str]:
+    """Ascending numbers, three and more in a row as one: `3`, `17`, `20-24`."""
+    runs: list[list[int]] = []
+    for one in numbers:
+        if runs and one == runs[-1][-1] + 1:
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    words: list[str] = []
+    for run in runs:
+        words += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else map(str, run)
+    return words
 
 
 def number(value: float | None) -> str:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
+from leoronic.client import text
 from leoronic.client.connection import Client
 from leoronic.client.context import CommandError
 from leoronic.client.places import moved
@@ -126,7 +127,7 @@ class _Upload:
             first = self._accepted.pop()[0]
         self._accepted.append((first, last))
         rate = len(self._ids) / max(time.monotonic() - self._started_at, 0.001)
-        self._show(f"{len(self._ids):,} tasks added, {rate:,.0f} a second")
+        self._show(f"{text.count(len(self._ids), 'task')} added, {rate:,.0f} a second")
 
     def _explained(self, part: _Part, error: LeoronicError) -> LeoronicError:
         kept = ", ".join(f"{first} to {last}" for first, last in self._accepted)

@@ -43,6 +43,24 @@ def label(value: str) -> tuple[str, str]:
     return key, rest
 
 
+def after_explained(problem: str, values: Iterable[str]) -> str:
+    """A node's refusal of `after`, made plainer where `ID:WHEN` with an unknown WHEN was meant.
+
+    Names may hold a colon, so only the node can tell that there is no such name.
+    """
+    for value in values:
+        name, colon, when = value.rpartition(":")
+        if (
+            name
+            and colon
+            and when not in WHENS
+            and f"no task has the id or name {value!r}" in problem
+        ):
+            known = f"{', '.join(WHENS[:-1])} or {WHENS[-1]}"
+            return f"after: WHEN is {known}, not {when!r} (and no task has the name {value!r})"
+    return problem
+
+
 def after(value: str) -> str | dict[str, Any]:
     """`ID`, or `ID:failed` and `ID:ended` for a task that need not have succeeded."""
     name, colon, when = value.rpartition(":")

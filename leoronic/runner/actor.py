@@ -38,7 +38,9 @@ from leoronic.runner.cgroup import Cgroups, Group
 from leoronic.runner.config import RunnerConfig
 from leoronic.runner.live import WATCH_S_MAX, Live
 from leoronic.runner.output import OutputStore
+from leoronic.runner.pipes import Pipes
 from leoronic.runner.reading import Readers
+from leoronic.runner.reports import Reports
 from leoronic.runner.starting import Starter
 from leoronic.runner.stream import Stream
 from leoronic.runner.telling import Teller
@@ -74,7 +76,6 @@ class RunnerActor(Actor):
         self._unattached: list[Live] = []
         self._old_groups: list[Group] = []
         self._reaper: asyncio.TimerHandle | None = None
-        self._idle_timer: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
 
     async def started(self) -> None:
@@ -90,7 +91,21 @@ class RunnerActor(Actor):
         if left := await end_leftovers(self._state_id, LEFTOVERS_S_MAX):
             self.context.log.error("leftovers", pids=left)
         shutil.rmtree(config.work_dir, ignore_errors=True)
-        self._readers = Readers(self.context)
+        self._pipes = Pipes(
+            self._loop,
+            self._guarded,
+            config.file_after_s,
+            news=lambda live: self._readers.wake(live.key),
+            closed=lambda live: self._feed(core.OutputClosed(live.key)),
+        )
+        self._reports = Reports(
+            self._loop,
+            self._guarded,
+            config.warm_idle_s,
+            began=self._know_pid,
+            ended=self._ended,
+            died=self._on_warm_death,
+        )
         self._teller = Teller(self.context.emit, self._guarded, config.announce_after_s)
         self._trees = Trees(self._feed, self._on_child_ended, self._guarded)
         self._watcher = limits.Watcher(self._feed, self._trees.members)
@@ -102,6 +117,7 @@ class RunnerActor(Actor):
             on_room=self._guarded(self._on_room),
         )
         self._store.open()
+        self._readers = Readers(self.context, self._live, self._machine.exited, self._store.read)
         self._starter = Starter(config, self._state_id, self._cgroups, self._store)
         self._warm = WarmShells(
             self._starter.start_warm,
@@ -122,11 +138,13 @@ class RunnerActor(Actor):
                 self._teller.forget_starts()
                 return self._machine.inventory()
             case ReadOutput():
-                return self._readers.read(message, self._source)
+                return self._readers.read(message)
         return await super().handle(message)
 
     async def stopping(self) -> None:
         """End every tree, tell what became of each, and release everything."""
+        # Nobody may be there to hear of the outcomes: the files are what is left of the output.
+        self._pipes.file_all(self._live.values())
         for task, attempt in self._machine.live():
             self._feed(Kill(task, attempt, "the runner was stopped", self._config.grace_s))
         self._idle.clear()
@@ -138,9 +156,10 @@ class RunnerActor(Actor):
         self._teller.flush()
         for live in self._live.values():
             live.cancel_timers()
-        for timer in (self._reaper, self._idle_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._reaper is not None:
+            self._reaper.cancel()
+        self._pipes.stop()
+        self._reports.stop()
         self._watcher.close()
         for shell in list(self._warm.all):
             self._on_warm_death(shell)
@@ -195,11 +214,12 @@ class RunnerActor(Actor):
             case core.Signal(key, name):
                 self._trees.signal(self._live[key], name)
             case core.WatchTree(key):
+                self._pipes.file_later(self._live[key])
                 self._trees.watch(self._live[key])
             case core.CloseOutput(key):
-                self._close_output(self._live[key])
-            case core.Discard():
-                pass
+                self._pipes.close(self._live[key])
+            case core.Discard(key):
+                self._store.forget(key)
 
     def _set_timer(self, live: Live, timer: core.TimerKind, at: float) -> None:
         if timer in live.timers:
@@ -238,50 +258,7 @@ class RunnerActor(Actor):
 
     def _watch_warm(self, shell: WarmShell) -> None:
         self._trees.by_pid[shell.pid] = shell
-        self._loop.add_reader(shell.report_fd, self._guarded(self._on_report), shell)
-        self._close_idle_later()
-
-    def _close_idle_later(self) -> None:
-        if self._idle_timer is None and self._warm.all:
-            self._idle_timer = self._loop.call_later(
-                self._config.warm_idle_s, self._guarded(self._close_idle)
-            )
-
-    def _close_idle(self) -> None:
-        self._idle_timer = None
-        self._warm.close_idle(self._loop.time())
-        self._close_idle_later()
-
-    def _on_report(self, shell: WarmShell) -> None:
-        try:
-            report = shell.read_report()
-        except EOFError:
-            self._on_warm_death(shell)
-            return
-        live = shell.live
-        if report is None or live is None:
-            return
-        self._know_pid(live, report.pid)
-        if report.ended is not None:
-            self._ended(live, report.ended)
-        else:
-            self._wait_for_stopped(shell, report.pid)
-
-    def _wait_for_stopped(self, shell: WarmShell, pid: int) -> None:
-        """A stopped task would keep its warm shell spinning in `wait`: we wait instead."""
-        try:
-            pidfd = os.pidfd_open(pid)
-        except ProcessLookupError:
-            shell.go_on()
-            return
-
-        def ended() -> None:
-            self._loop.remove_reader(pidfd)
-            os.close(pidfd)
-            if shell in self._warm.all:
-                shell.go_on()
-
-        self._loop.add_reader(pidfd, self._guarded(ended))
+        self._reports.listen(shell, self._warm)
 
     def _know_pid(self, live: Live, pid: int) -> None:
         if not live.pid:
@@ -290,7 +267,7 @@ class RunnerActor(Actor):
 
     def _on_warm_death(self, shell: WarmShell) -> None:
         """Its task, if it has one, goes on as our child, and is watched like any other."""
-        self._loop.remove_reader(shell.report_fd)
+        self._reports.leave(shell)
         self._trees.by_pid.pop(shell.pid, None)
         self._warm.lost(shell)
         live = shell.live
@@ -317,9 +294,7 @@ class RunnerActor(Actor):
         try:
             self._starter.start_again(live)
         except (OSError, ValueError, spawn.CannotStartError) as error:
-            for stream in live.streams:
-                self._unwatch(stream)
-                stream.close()
+            self._pipes.drop(live)
             live.close_write_ends()
             del self._live[live.key]
             self._feed(core.StartFailed(live.key, spawn.one_line(error), time.time()))
@@ -339,71 +314,18 @@ class RunnerActor(Actor):
         attached, self._unattached = self._unattached, []
         for live in attached:
             if self._live.get(live.key) is live:
-                self._attach_streams(live)
+                self._pipes.attach(live)
                 if live.shell is not None and not live.pid:
                     if pid := live.shell.current_pid():
                         self._know_pid(live, pid)
                     else:
                         self._attach_soon(live)
 
-    def _attach_streams(self, live: Live) -> None:
-        for stream in live.streams:
-            if not stream.watched and not stream.at_end and not stream.blocked:
-                stream.watched = True
-                self._loop.add_reader(stream.fd, self._guarded(self._on_output), live, stream)
-
-    def _on_output(self, live: Live, stream: Stream) -> None:
-        if self._loop.time() - live.started > self._config.file_after_s:
-            stream.age()
-        self._pump(live, stream)
-        self._readers.wake(live.key, self._source)
-        self._tell_output(live)
-
-    def _pump(self, live: Live, stream: Stream) -> None:
-        """Read one turn's worth, and stop watching at the end or while the disk is full."""
-        if not stream.at_end:
-            stream.read()
-        if stream.at_end or stream.blocked:
-            self._unwatch(stream)
-            if stream.at_end:
-                stream.close()
-
-    def _unwatch(self, stream: Stream) -> None:
-        if stream.watched:
-            stream.watched = False
-            self._loop.remove_reader(stream.fd)
-
     def _on_room(self, stream: Stream) -> None:
         live = self._live.get(stream.key)
         if live is not None:
-            self._attach_streams(live)
-            self._tell_output(live)
-
-    def _tell_output(self, live: Live) -> None:
-        if live.output_ended and not live.output_told:
-            live.output_told = True
-            self._feed(core.OutputClosed(live.key))
-
-    def _close_output(self, live: Live) -> None:
-        for stream in live.streams:
-            self._unwatch(stream)
-            stream.read_rest()
-            stream.close()
-        live.output_told = True
-
-    def _source(
-        self, key: AttemptKey, stream: str
-    ) -> tuple[Callable[[int, int], bytes], int, bool] | None:
-        """How to read a stream, how long it is and whether that is all; None if it is not held."""
-        live = self._live.get(key)
-        if live is not None:
-            found = live.stream(stream)
-            return found.part, found.size, False
-        exited = self._machine.exited(key)
-        if exited is None:
-            return None
-        ref: StreamRef = getattr(exited.outcome, stream)
-        return (lambda offset, limit: self._store.read(ref, offset, limit)), ref.size, True
+            self._pipes.attach(live)
+            self._pipes.tell_closed(live)
 
     # --- the end ---
 
@@ -430,11 +352,11 @@ class RunnerActor(Actor):
         live.shell_gone = True
         live.close_write_ends()
         for stream in live.streams:
-            self._pump(live, stream)
+            self._pipes.pump(live, stream)
         self._trees.reap()
         closed = live.output_ended
         if not closed:
-            self._attach_streams(live)
+            self._pipes.attach(live)
         live.output_told = closed
         group = live.group
         self._feed(
@@ -455,6 +377,7 @@ class RunnerActor(Actor):
     def _keep(self, live: Live) -> None:
         """The processes are gone: release what they had, and make the output durable."""
         live.cancel_timers()
+        self._pipes.forget(live)
         self._watcher.discard(live)
         if live.shell is not None:
             self._warm.give_back(live.shell, self._loop.time())
@@ -467,7 +390,7 @@ class RunnerActor(Actor):
         def kept(stdout: StreamRef, stderr: StreamRef) -> None:
             del self._live[live.key]
             self._feed(core.Stored(live.key, stdout, stderr))
-            self._readers.wake(live.key, self._source)
+            self._readers.wake(live.key)
             if not self._live:
                 self._rest()
 

@@ -8,12 +8,15 @@ journal:
 
     "LEOR" | length u32 | crc32 u32 | name length u16 | name (TASK.ATTEMPT.stdout) | bytes
 
-A stream of at most `INLINE_BYTES_MAX` bytes is in no file at all: it travels in the outcome.
+A stream of at most `INLINE_BYTES_MAX` bytes travels in the outcome. If it has a file, as its
+attempt ran for long, that stays until the outcome is safe: should the attempt get lost, the file is
+all there is of it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import fcntl
 import os
@@ -26,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from leoronic.core.outcome import INLINE_BYTES_MAX, StreamRef
+from leoronic.core.run import AttemptKey
 from leoronic.runner.stream import Stream
 
 RECORD = struct.Struct(">4sIIH")
@@ -33,7 +37,16 @@ MAGIC = b"LEOR"
 RETRY_S = 1.0
 
 # A disk that fails is treated as one that is full: it may be mended, and the bytes are still here.
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS)
+# So is a limit of open files: some will be closed.
+_REFUSALS = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EMFILE,
+    errno.ENFILE,
+)
 _PACK = re.compile(r"pack-([0-9]+)")
 
 OnKept = Callable[[StreamRef, StreamRef], None]
@@ -64,6 +77,8 @@ class OutputStore:
         self._pack_size = 0
         self._full = False
         self._waiting: list[Stream] = []
+        self._copies: dict[AttemptKey, list[str]] = {}
+        """Files of streams that are in their attempt's outcome too."""
         self._unkept: list[tuple[Stream, Stream, OnKept]] = []
         self._retry: asyncio.TimerHandle | None = None
         self._dirty: set[int] = set()
@@ -93,7 +108,13 @@ class OutputStore:
 
     def open_file(self, name: str) -> int:
         """A new file for one stream."""
-        fd = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+        try:
+            fd = os.open(self._folder / name, flags, 0o600)
+        except FileNotFoundError:
+            # Somebody removed old output, folder and all.
+            self._folder.mkdir(exist_ok=True)
+            fd = os.open(self._folder / name, flags, 0o600)
         self._new_names = True
         return fd
 
@@ -106,14 +127,14 @@ class OutputStore:
                 raise
 
     def is_full(self, error: OSError) -> bool:
-        """Whether this says that the disk takes nothing now."""
+        """Whether this says that nothing can be written now."""
         return error.errno in _REFUSALS
 
-    def wait_for_room(self, stream: Stream) -> None:
+    def wait_for_room(self, stream: Stream, error: OSError) -> None:
         """Try this stream again each second."""
         if stream not in self._waiting:
             self._waiting.append(stream)
-        self._tell_full()
+        self._tell_full(error)
 
     # --- the end of an attempt ---
 
@@ -122,23 +143,21 @@ class OutputStore:
 
         At once where nothing needs a file; otherwise after the next sync of the disk.
         """
-        if (
-            stdout.file < 0
-            and stderr.file < 0
-            and stdout.size <= INLINE_BYTES_MAX
-            and stderr.size <= INLINE_BYTES_MAX
-        ):
-            kept(StreamRef(stdout.size, stdout.content()), StreamRef(stderr.size, stderr.content()))
-            return
         try:
             refs = self._place(stdout), self._place(stderr)
         except OSError as error:
             if not self.is_full(error):
                 raise
             self._unkept.append((stdout, stderr, kept))
-            self._tell_full()
+            self._tell_full(error)
             return
         own = [stream.file for stream in (stdout, stderr) if stream.file >= 0]
+        if not refs[0].file and not refs[1].file:
+            for fd in own:
+                os.close(fd)
+            stdout.file = stderr.file = -1
+            kept(*refs)
+            return
         self._dirty.update(own)
 
         def synced(intact: bool) -> None:
@@ -151,15 +170,24 @@ class OutputStore:
         self._unsynced.append((synced, own))
         self._start_sync()
 
+    def forget(self, key: AttemptKey) -> None:
+        """The attempt's outcome is safe: remove what it carries from the folder."""
+        for name in self._copies.pop(key, ()):
+            # What stays is removed when it is old, like all output.
+            with contextlib.suppress(OSError):
+                (self._folder / name).unlink()
+
     def _place(self, stream: Stream) -> StreamRef:
         """Write a stream where it belongs. Repeated after a full disk, it is placed only once."""
         if stream.placed is None:
-            if stream.file >= 0:
+            if stream.size <= INLINE_BYTES_MAX:
+                stream.placed = StreamRef(stream.size, stream.whole())
+                if stream.file >= 0:
+                    self._copies.setdefault(stream.key, []).append(stream.name)
+            elif stream.file >= 0:
                 if not stream.flush():
                     raise OSError(errno.ENOSPC, "no room")
                 stream.placed = StreamRef(stream.size, file=stream.name)
-            elif stream.size <= INLINE_BYTES_MAX:
-                stream.placed = StreamRef(stream.size, stream.content())
             else:
                 stream.placed = self._append(stream.name, stream.content())
         return stream.placed
@@ -226,10 +254,11 @@ class OutputStore:
                 synced(error is None)
         self._syncing = None
 
-    def _tell_full(self) -> None:
+    def _tell_full(self, error: OSError) -> None:
         if not self._full:
             self._full = True
-            self._log.warning("disk_full", folder=str(self._folder), retry_s=RETRY_S)
+            folder = str(self._folder)
+            self._log.warning("disk_full", folder=folder, error=str(error), retry_s=RETRY_S)
         if self._retry is None:
             self._retry = asyncio.get_running_loop().call_later(RETRY_S, self._try_again)
 

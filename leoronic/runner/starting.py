@@ -15,9 +15,9 @@ from leoronic.runner.output import OutputStore
 from leoronic.runner.stream import Stream
 from leoronic.runner.warm import WarmShell, WarmShells, suits
 
-# Two pipes and the shell itself, for a while two more ends and stdin.
-DESCRIPTORS_EACH = 4
-# The loop, the store, sockets, warm shells.
+# Two pipes, their two files and the shell itself.
+DESCRIPTORS_EACH = 5
+# The loop, the store, sockets, warm shells; more ends and stdin of those that start.
 DESCRIPTORS_OTHER = 160
 
 

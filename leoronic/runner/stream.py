@@ -1,7 +1,7 @@
-"""One stream of one attempt: read from its pipe, kept in memory while small, in a file when not.
+"""One stream of one attempt: read from its pipe, kept in memory while young, in a file when not.
 
-Whole and in order whatever happens to the disk: what cannot be written stays in memory, and the
-pipe is not read meanwhile, so that the task pauses.
+Whole and in order whatever happens to the disk: what cannot be written stays in memory, and beyond
+`INLINE_BYTES_MAX` the pipe is not read meanwhile, so that the task pauses.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ class Stream:
         "_chunks",
         "_held",
         "_store",
-        "_young",
         "at_end",
         "blocked",
         "fd",
@@ -39,20 +38,22 @@ class Stream:
         "placed",
         "size",
         "watched",
+        "young",
     )
 
     def __init__(self, store: OutputStore, key: AttemptKey, name: str, fd: int) -> None:
         self._store = store
         self._chunks: list[bytes] = []
         self._held = 0
-        self._young = True
         self.fd = fd
+        self.young = True
+        """In memory while it is not large. Later output goes to the file as it comes: see `age`."""
         self.watched = False
         """Whether the loop watches `fd`: kept by whoever does that."""
         self.at_end = False
         self.key = key
         self.name = f"{key[0]}.{key[1]}.{name}"
-        """The file that it gets if it becomes large, below the output folder."""
+        """The file that it gets once it is large or not young, below the output folder."""
         self.size = 0
         self.file = -1
         self.placed: StreamRef | None = None
@@ -62,7 +63,7 @@ class Stream:
 
     @property
     def ended(self) -> bool:
-        """Read to the end, and either small enough for memory or all in its file."""
+        """Read to the end, and either small enough for the outcome or all in its file."""
         return self.at_end and not self.blocked
 
     @property
@@ -77,8 +78,11 @@ class Stream:
         return self._chunks[0] if self._chunks else b""
 
     def age(self) -> None:
-        """From now on, output goes to the file as it comes."""
-        self._young = False
+        """Put what there is into the file, and from now on whatever comes."""
+        if self.young:
+            self.young = False
+            if not self.blocked:
+                self.flush()
 
     def read(self) -> bool:
         """Read what is there, within a turn's bounds. Whether there was anything, or the end."""
@@ -118,20 +122,18 @@ class Stream:
             self.fd = -1
 
     def _take(self, data: bytes) -> None:
+        most = self._store.memory_bytes_max
+        if self.size <= most < self.size + len(data):
+            self._store.widen(self.fd, PIPE_BYTES)
         self._chunks.append(data)
         self._held += len(data)
         self.size += len(data)
-        if self.file >= 0:
-            self.flush()
-        elif self._held > self._store.memory_bytes_max or (
-            not self._young and self.size > INLINE_BYTES_MAX
-        ):
-            self._store.widen(self.fd, PIPE_BYTES)
+        if not self.young or self.size > most:
             self.flush()
 
     def flush(self) -> bool:
         """Write what is in memory to the file. False if the disk has no room: try again later."""
-        if not self._held:
+        if not self._held or self.placed is not None:
             self.blocked = False
             return True
         try:
@@ -141,8 +143,9 @@ class Stream:
         except OSError as error:
             if not self._store.is_full(error):
                 raise
-            self.blocked = True
-            self._store.wait_for_room(self)
+            # What the outcome can carry needs no disk: no task has to pause for it.
+            self.blocked = self.size > INLINE_BYTES_MAX
+            self._store.wait_for_room(self, error)
             return False
         self.blocked = False
         return True
@@ -164,3 +167,9 @@ class Stream:
             return os.pread(self.file, min(limit, written - offset), offset)
         start = offset - written
         return self.content()[start : start + limit]
+
+    def whole(self) -> bytes:
+        """All of it, from the file and from memory."""
+        if not self.written:
+            return self.content()
+        return os.pread(self.file, self.written, 0) + self.content()

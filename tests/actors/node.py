@@ -6,6 +6,7 @@ Nothing runs: tests write down starts and ends themselves, as the executor would
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import struct
 from collections.abc import AsyncIterator
@@ -24,7 +25,7 @@ from leoronic.core.executor import SetDraining, SetTag
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Append, Appended
 from leoronic.core.run import OutputPart, ReadOutput
-from leoronic.errors import LeoronicError, Unavailable, from_code
+from leoronic.errors import Unavailable, from_code
 from leoronic.runtime.supervisor import Tree
 from tests.actors.recorder import Recorder
 from tests.runtime.actors import child, running
@@ -77,10 +78,8 @@ class Client:
 
     async def closed(self) -> None:
         """Wait until the other side has closed this connection; nothing came before that."""
-        try:
+        with contextlib.suppress(ConnectionResetError):
             assert b"" == await self.reader.read()
-        except ConnectionResetError:
-            pass
 
 
 class Node:
@@ -93,6 +92,7 @@ class Node:
         self.socket = folder / "control.sock"
         self.id = ""
         self.tree: Tree
+        self.control: ControlActor
         self.asked: list[Any] = []
         self.live_output: dict[str, bytes | None] = {}  # task -> what it printed; None: not known
         self.stopped: list[bool] = []
@@ -142,6 +142,16 @@ class Node:
             )
         )
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody watches or waits."""
+        return bool(self.control._watchers._subscriptions)
+
+    @property
+    def clients(self) -> int:
+        """How many are connected."""
+        return len(self.control._clients)
+
     async def run(
         self, task: str, outcome: Outcome, *, attempt: int = 1, final: bool = True
     ) -> None:
@@ -174,19 +184,22 @@ async def node_in(folder: Path, *, debug: bool = False) -> AsyncIterator[Node]:
         started_at=0.0,
         statistics=list,
         stop=node.stopped.append,
+        stopping=lambda: bool(node.stopped),
         debug=debug,
     )
     journal = partial(JournalActor, folder / "leoronic.db", first_start=True, on_node=node.set_id)
+
+    def control() -> ControlActor:
+        node.control = ControlActor(node.socket, node.output, info)
+        return node.control
+
     async with running(
         child("journal", journal),
         child("queue", QueueActor),
         child("scheduler", SchedulerActor),
         child("runner", lambda: node.told),
         child("runner_host", lambda: node.host),
-        child("control", lambda: ControlActor(node.socket, node.output, info)),
+        child("control", control),
     ) as tree:
         node.tree = tree
         yield node
-
-
-__all__ = ["Client", "LeoronicError", "Node", "node_in"]

@@ -19,6 +19,7 @@ from leoronic.core.executor import SetDraining, SetTag
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.errors import Ambiguous, BadRequest, Conflict, NotFound, Refused
 from tests.actors.node import HEADER, Client, Node, node_in
+from tests.runtime.actors import until
 
 GOOD = Outcome(5.0, 6.0, exit_code=0, stdout=StreamRef(3, b"hi\n"))
 BAD = Outcome(5.0, 6.0, exit_code=3)
@@ -161,7 +162,7 @@ async def test_why(node: Node, client: Client) -> None:
         blocked["state"],
         blocked["reasons"],
     )
-    assert ["it failed"] == (await client.ask("why", id="a"))["reasons"]
+    assert ["exit code 3 (attempt 1 of 1)"] == (await client.ask("why", id="a"))["reasons"]
     assert {} == (await client.ask("why", id="c"))["nodes"]  # nobody has offered anything yet
 
 
@@ -238,8 +239,7 @@ async def test_tags_drain_stop(node: Node, client: Client) -> None:
         message for message in node.asked if isinstance(message, SetTag | SetDraining)
     ]
     assert {} == await client.ask("stop", now=True)
-    while not node.stopped:
-        await asyncio.sleep(0)
+    await until(lambda: bool(node.stopped))
     assert [True] == node.stopped
 
 
@@ -255,8 +255,7 @@ async def test_debug(tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="no actor 'zzz'"):
             await client.ask("debug", actor="zzz")
         assert {} == await client.ask("debug", actor="queue")
-        while not any(line["restarts"] for line in node.tree.statistics()):
-            await asyncio.sleep(0)
+        await until(lambda: any(line["restarts"] for line in node.tree.statistics()))
         await submit(client, {"id": "a"})
 
 
@@ -264,8 +263,7 @@ async def test_watch(node: Node, client: Client) -> None:
     """Each change as it happens, in order."""
     number = client.send({"type": "watch"})
     async with node.client() as other:
-        while not node.tree.find("control").cell._actor._watchers._subscriptions:  # type: ignore[attr-defined]
-            await asyncio.sleep(0)
+        await until(lambda: node.watched)
         await submit(other, {"id": "a"})
         await node.run("a", GOOD)
     seen = []
@@ -345,7 +343,7 @@ async def test_a_client_that_never_reads_is_cut(
     await loop.sock_connect(deaf, str(node.socket))
     text = b'{"request": 1, "command": {"type": "list", "limit": 200}}'
     await loop.sock_sendall(deaf, (HEADER.pack(len(text), 0) + text) * 20)
-    while len(node.tree.find("control").cell._actor._clients) > 1:  # type: ignore[attr-defined]
+    while node.clients > 1:
         await client.ask("taglist")
     deaf.close()
     assert 200 == len((await client.ask("list", limit=200))["tasks"])
@@ -364,13 +362,10 @@ async def test_too_many_clients(node: Node, client: Client, monkeypatch: Any) ->
 
 async def test_who_hangs_up_ends_its_requests(node: Node, client: Client) -> None:
     """What it waited for is given up: nobody watches any more."""
-    control_actor = node.tree.find("control").cell._actor  # type: ignore[attr-defined]
     async with node.client() as gone:
         gone.send({"type": "watch"})
-        while not control_actor._watchers._subscriptions:
-            await asyncio.sleep(0)
-    while control_actor._watchers._subscriptions:
-        await asyncio.sleep(0)
+        await until(lambda: node.watched)
+    await until(lambda: not node.watched)
     await client.ask("taglist")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from leoronic.core.entries import Finished, Lost, Started
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.errors import BadRequest, NotFound, Refused
 from tests.actors.node import Client, Node, node_in
+from tests.runtime.actors import until
 
 BAD = Outcome(5.0, 6.0, exit_code=3)
 
@@ -159,7 +159,7 @@ async def test_logs_of_nonsense(node: Node, client: Client, fields: dict[str, An
 async def test_logs_of_an_array(node: Node, client: Client) -> None:
     """It has none of its own; its elements have."""
     await submit(client, '{"command": "x", "id": "a", "count": 3}')
-    with pytest.raises(Refused, match="ask for an element, a.0 to a.2"):
+    with pytest.raises(Refused, match=r"ask for an element, a\.0 to a\.2"):
         await logs(client)
     await node.run("a.1", good(b"one"))
     assert b"one" == (await logs(client, "a.1"))[0]
@@ -239,8 +239,7 @@ async def test_followers_of_a_cancelled_task_are_let_go(node: Node, client: Clie
     """Also if it never started."""
     await submit(client, '{"command": "x", "id": "a"}')
     number = client.send({"type": "logs", "id": "a", "follow": True})
-    while not node.tree.find("control").cell._actor._watchers._subscriptions:  # type: ignore[attr-defined]
-        await asyncio.sleep(0)
+    await until(lambda: node.watched)
     async with node.client() as other:
         await other.ask("cancel", ids=["a"])
     assert [{"task": "a", "attempt": 0, "at_end": True}] == await client.result(number)

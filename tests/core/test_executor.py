@@ -552,9 +552,10 @@ def test_waiting_until_nothing_runs(ready: Executor) -> None:
 
 
 def test_once_abandoned_ends_are_no_outcomes(ready: Executor) -> None:
-    """The node is being stopped: what the runner ends now is to be run again."""
+    """The node is being stopped: what runs is lost, and so is run again."""
     ready.running("a")
-    assert [] == ready.told(Abandon())
+    lost = Lost("a", 1, NOW, "it was stopped with the node", False)
+    assert [to_journal(lost), freed(("a", 1))] == ready.told(Abandon())
     assert [] == ready.told(Exited("a", 1, BAD))
     assert Send("queue", Declined(["b"])) in ready.told(Assign([(item("b"), PLAIN)]))
 
@@ -588,12 +589,13 @@ def test_description(ready: Executor) -> None:
 def test_the_environment_of_a_task() -> None:
     """Tasks see who they are; elements see their index and item, redone ones the original's."""
     spec = TaskSpec("x", env={"A": "b"}, items=["p", "q", "r"], only=[2, 0])
-    run = make_run("t.0", 3, spec, "name")
+    run = make_run("t.0", 3, spec, "name", "/root")
     assert {
         "A": "b",
         "LEORONIC_TASK_ID": "t.0",
         "LEORONIC_ATTEMPT": "3",
         "LEORONIC_NODE": "name",
+        "LEORONIC_ROOT": "/root",
         "LEORONIC_INDEX": "2",
         "LEORONIC_ITEM": "r",
     } == run.env

@@ -267,10 +267,11 @@ def test_cancel_what_waits_and_what_runs(world: World) -> None:
 
 
 def test_an_answer_tells_what_changed_and_what_did_not(world: World) -> None:
-    """Each id once, in two lists."""
-    world.add("a")
-    answer = world.ask("queue", ChangeTasks("hold", ["a", "a", "gone"]))
-    assert (["a"], ["gone"]) == (answer.changed, answer.unchanged)
+    """Each id once, in one of three lists: held but running is said apart."""
+    world.add("a", cpus=2.0)
+    world.add("b")
+    answer = world.ask("queue", ChangeTasks("hold", ["a", "b", "b", "gone"]))
+    assert (["b"], ["gone"], ["a"]) == (answer.changed, answer.unchanged, answer.running)
 
 
 def test_hold_and_release(world: World) -> None:

@@ -52,7 +52,7 @@ def test_exclusive_tasks_are_alone() -> None:
     alone = Need(1000, 0, 0, exclusive=True)
     ledger.take(("a", 1), ONE)
     assert not ledger.fits(alone)
-    assert ["wants the node to itself, and 1 tasks run there"] == ledger.missing(alone)
+    assert ["wants the node to itself, and 1 task runs there"] == ledger.missing(alone)
     ledger.release(("a", 1))
     ledger.take(("b", 1), alone)
     assert not ledger.fits(Need(0, 0, 0))

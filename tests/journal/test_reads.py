@@ -93,7 +93,8 @@ def test_elements_that_did_not_succeed(disk: Disk) -> None:
     for index, outcome in ((2, GOOD), (10, GOOD), (3, BAD)):
         task = f"a.{index}"
         disk.write(Started(task, 1, "n", 1.0), Finished(task, 1, outcome, True))
-    assert [0, 1, 3, 4, 5, 6, 7, 8, 9, 11] == disk.reads.failed_elements("a")
+    assert [0, 1, 3, 4, 5, 6, 7, 8, 9, 11] == disk.reads.unsuccessful_elements("a")
+    assert [3] == disk.reads.failed_elements("a", 5)
 
 
 def test_commands_of_live_tasks(disk: Disk) -> None:

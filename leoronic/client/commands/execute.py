@@ -8,7 +8,7 @@ import click
 
 from leoronic.client import text
 from leoronic.client.connection import Client
-from leoronic.client.context import node_options, say_json
+from leoronic.client.context import AwaitedTasks, node_options, say_json
 from leoronic.client.following import Sink, run_to_end, to_stderr, to_stdout
 from leoronic.client.outcomes import exit_code, first_failure
 from leoronic.client.words import bash_command
@@ -33,7 +33,7 @@ def exec_command(
     """Run a command on nodes now, without waiting for room. Prints its output.
 
     With several nodes each line has the node's name in front. The exit code is that of the first
-    that failed, else 0.
+    that failed, else 0. There is no time limit. Ctrl-C ends the watching, not the command.
 
     \b
     leoronic exec --node attic -- uptime
@@ -45,14 +45,15 @@ def exec_command(
         )
     with Client(root) as client:
         found = client.request(Exec(bash_command(command), node, tag, everywhere))["ids"]
-    if as_json:
-        return _all_as_json(root, found)
-    return first_failure(
-        [
-            run_to_end(root, task_id, *_sinks(name if len(found) > 1 else None))
-            for name, task_id in found.items()
-        ]
-    )
+    with AwaitedTasks(root, list(found.values())):
+        if as_json:
+            return _all_as_json(root, found)
+        return first_failure(
+            [
+                run_to_end(root, task_id, *_sinks(name if len(found) > 1 else None))
+                for name, task_id in found.items()
+            ]
+        )
 
 
 def _sinks(name: str | None) -> tuple[Sink, Sink]:

@@ -9,9 +9,17 @@ from typing import Any
 
 import click
 
-from leoronic.client import render
+from leoronic.client import render, text
 from leoronic.client.connection import Client
-from leoronic.client.context import colour, node_options, note, say, say_json, width
+from leoronic.client.context import (
+    colour,
+    help_if_alone,
+    node_options,
+    note,
+    say,
+    say_json,
+    width,
+)
 from leoronic.core.commands import Drain, Nodes, Status, Stop, TagAdd, TagDel, TagList
 
 EXIT_S_MAX = 60.0
@@ -62,8 +70,9 @@ def nodes_command(root: str | None, as_json: bool) -> None:
         say(render.nodes(answer["nodes"], width=width(), colour=colour()))
 
 
-@click.group("tag")
-def tag_command() -> None:
+@click.group("tag", invoke_without_command=True)
+@click.pass_context
+def tag_command(ctx: click.Context) -> int | None:
     """Add, delete or list a node's tags. Tasks ask for them by the condition `worker:tag TAG`.
 
     \b
@@ -71,6 +80,7 @@ def tag_command() -> None:
     leoronic tag del gpu --node attic
     leoronic tag list
     """
+    return help_if_alone(ctx)
 
 
 _node_option = click.option("--node", default="", metavar="NODE", help="Not the one asked.")
@@ -142,10 +152,16 @@ def stop_command(root: str | None, as_json: bool, now: bool) -> None:
     leoronic stop --now
     """
     with Client(root) as client:
-        process = os.pidfd_open(client.request(Status())["node"]["pid"])
+        status = client.request(Status())
+        process = os.pidfd_open(status["node"]["pid"])
         number = client.send(Stop(now))
-        if not now and sys.stderr.isatty():
-            note("waiting until what runs has ended (`leoronic stop --now` ends it)")
+        running = status.get("tasks", {}).get("running", 0)
+        if running and not now:
+            them = "it" if running == 1 else "them"
+            note(
+                f"waiting for {text.count(running, 'running task')} "
+                f"(`leoronic stop --now` ends {them})"
+            )
         answer = client.next_answer({number}).result()
         client.wait_closed()
     # The socket is closed first: the node is gone, and may be started again, only after that.

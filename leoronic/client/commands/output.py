@@ -10,11 +10,13 @@ import click
 from leoronic.client import text
 from leoronic.client.connection import Client
 from leoronic.client.context import (
+    AwaitedTasks,
     CommandError,
     colour,
     id_argument,
     ids_argument,
     node_options,
+    note,
     say,
     say_json,
     seconds,
@@ -44,18 +46,33 @@ def logs_command(
     \b
     leoronic logs 3f2a
     leoronic logs 3f2a --stderr
-    leoronic logs -f 3f2a         live, over retries
+    leoronic logs -f 3f2a         live, over retries; stderr tells where an attempt begins
     leoronic logs 3f2a.17         of element 17 of an array
     """
     stream = "stderr" if stderr else "stdout"
+    if follow:
+        with AwaitedTasks(root, [task_id]):
+            _print(root, Logs(task_id, stream, True, attempt or 0), as_json)
+    else:
+        _print(root, Logs(task_id, stream, False, attempt or 0), as_json)
+
+
+def _print(root: str | None, command: Logs, as_json: bool) -> None:
     if as_json:
-        _logs_json(root, Logs(task_id, stream, follow, attempt or 0))
-    elif attempt:
+        _logs_json(root, command)
+    elif command.attempt:
         with Client(root) as client:
-            for _, blob in client.stream(Logs(task_id, stream, follow, attempt)):
+            for _, blob in client.stream(command):
                 to_stdout(blob)
     else:
-        print_output(root, Output(task_id, stream, to_stdout, follow=follow))
+        output = Output(
+            command.id,
+            command.stream,
+            to_stdout,
+            follow=command.follow,
+            begins=lambda attempt: note(f"attempt {attempt} begins"),
+        )
+        print_output(root, output)
 
 
 def _logs_json(root: str | None, command: Logs) -> None:
@@ -88,7 +105,8 @@ def wait_command(
     leoronic wait 3f2a && echo fine
     leoronic wait 3f2a 77b1 --time-limit 5m      124 when that passes
     """
-    answer = wait_for(root, ids, time_limit)
+    with AwaitedTasks(root, ids):
+        answer = wait_for(root, ids, time_limit)
     if as_json:
         say_json(answer)
     else:

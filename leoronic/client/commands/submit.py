@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import orjson
 from leoronic.client import upload, words
 from leoronic.client.connection import Client
 from leoronic.client.context import (
+    AwaitedTasks,
     Progress,
     complete_ids,
     node_options,
@@ -21,9 +23,11 @@ from leoronic.client.context import (
 )
 from leoronic.client.following import run_to_end, to_stderr, to_stdout, wait_for, why_blocked
 from leoronic.client.outcomes import first_failure, how_it_ended
-from leoronic.core.commands import Show, Submit
+from leoronic.core.commands import Show, Submit, Why
+from leoronic.errors import BadRequest, LeoronicError
 
 QUANTITIES = ("memory", "cpus", "storage", "time_limit", "retry_delay")
+WHY_S_MAX = 2.0
 
 
 @click.command("submit", context_settings={"allow_interspersed_args": False})
@@ -53,7 +57,12 @@ QUANTITIES = ("memory", "cpus", "storage", "time_limit", "retry_delay")
 @click.option("--time-limit", metavar="T", help="End it after this long: 90s, 5m.")
 @click.option("--retries", type=int, metavar="N", help="Try again when it fails. [0]")
 @click.option("--retry-delay", metavar="T", help="Wait before that. [1s]")
-@click.option("--on-loss", type=click.Choice(["retry", "hold"]), help="When its node is lost.")
+@click.option(
+    "--on-loss",
+    type=click.Choice(["retry", "hold"]),
+    help="When the node that runs it is lost: run it again, or hold it. [retry] "
+    "Losses do not count against --retries.",
+)
 @click.option("--workdir", type=click.Choice(["shared", "private"]), help="A folder of its own.")
 @click.option("--count", type=int, metavar="N", help="An array of N: LEORONIC_INDEX is 0 to N-1.")
 @click.option("--item", "items", multiple=True, metavar="TEXT", help="An array of LEORONIC_ITEM.")
@@ -71,6 +80,9 @@ def submit_command(
     **options: Any,
 ) -> int:
     """Add a task, an array of tasks, or a file of tasks. Prints the ids, once all are on disk.
+
+    Runs in the node's folder (ROOT), not in yours; write paths from there. What a command leaves
+    running is ended when it ends.
 
     One word after -- is bash text as it stands. Several words run as the command you typed: each
     stays one word, with its spaces, quotes and dollars.
@@ -107,16 +119,43 @@ def submit_command(
                 "the task is not UTF-8: write its command to a script, and run that"
             ) from None
         with Client(root) as client:
-            answer = client.request(Submit(), blob)
+            answer = _submit(client, blob, options["after"])
+            if not wait and not as_json:
+                say(answer["ids"])
+                sys.stdout.flush()
+                _tell_if_blocked(client, answer["ids"][0])
+                return 0
     ids = answer["ids"]
     if wait:
-        return _wait(root, ids, answer.get("held_by"), as_json)
+        with AwaitedTasks(root, ids):
+            return _wait(root, ids, answer.get("held_by"), as_json)
     if as_json:
         single = {"id": ids[0], "held_by": answer.get("held_by")}
         say_json(single if len(ids) == 1 and file is None else answer)
     else:
         say(ids)
     return 0
+
+
+def _submit(client: Client, blob: bytes, after: tuple[str, ...]) -> dict[str, Any]:
+    try:
+        answer: dict[str, Any] = client.request(Submit(), blob)
+    except BadRequest as error:
+        error.problems = [words.after_explained(problem, after) for problem in error.problems]
+        raise
+    return answer
+
+
+def _tell_if_blocked(client: Client, task_id: str) -> None:
+    """To the standard error, if no node could ever run the task. The task is added all the same."""
+    try:
+        number = client.send(Why(task_id))
+        answer = client.next_answer({number}, time.monotonic() + WHY_S_MAX)
+        found = answer.result() if answer else {}
+    except LeoronicError:
+        return
+    if found.get("state") == "blocked":
+        note(f"{task_id} is blocked: {'; '.join(found['reasons'])}")
 
 
 def _is_given(value: Any) -> bool:

@@ -59,6 +59,10 @@ def list_command(
     leoronic list --label project=maps --json
     leoronic list --state live --limit 0 --csv
     """
+    if as_json and as_csv:
+        raise click.UsageError(
+            "--json and --csv are two forms: give one", click.get_current_context()
+        )
     now = time.time()
     try:
         since_s = None if since is None else text.since(since, now)
@@ -153,6 +157,8 @@ def _change(
     say(f"{task_id} {did}" for task_id in answer["changed"])
     for task_id in answer["unchanged"]:
         note(f"{task_id} {left}")
+    for task_id in answer.get("running") or []:
+        note(f"{task_id} runs already and goes on; if it is tried again, it will be held")
 
 
 @click.command("cancel")
@@ -195,12 +201,18 @@ def release_command(root: str | None, as_json: bool, ids: tuple[str, ...]) -> No
 
 @click.command("redo")
 @node_options
-@click.option("--failed", is_flag=True, help="All that failed and were not done again since.")
+@click.option(
+    "--failed",
+    is_flag=True,
+    help="All failed tasks that were not done again since; not commands of `exec`.",
+)
 @click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=complete_ids)
 def redo_command(root: str | None, as_json: bool, failed: bool, ids: tuple[str, ...]) -> None:
     """Run ended tasks again, as new tasks. Prints the new ids.
 
-    What an old task blocked waits for the new one instead.
+    What an old task blocked waits for the new one instead. Of an array, only the elements that did
+    not succeed run again; what waited for the array then waits for those. `redo ID.N` repeats one
+    element by itself and unblocks nothing.
 
     \b
     leoronic redo 3f2a
