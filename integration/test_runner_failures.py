@@ -162,6 +162,58 @@ def test_term_of_the_runner(tmp_path: Path) -> None:
     assert [True, True] == [gone(pid) for pid in pids]
 
 
+def test_small_output_outlives_a_killed_runner(tmp_path: Path) -> None:
+    """What an attempt older than a second printed, however little, is there after a kill -9."""
+    child = start_runner(
+        tmp_path,
+        "while :; do echo small; sleep 0.3; done",
+        "echo once; echo why >&2; sleep 300",
+    )
+    output = tmp_path / ".leoronic" / "output"
+    wait_for_file(output / "t1.1.stdout")
+    assert "once" == wait_for_file(output / "t2.1.stdout")
+    assert "why" == wait_for_file(output / "t2.1.stderr")
+    deadline = time.monotonic() + 5.0
+    while len((output / "t1.1.stdout").read_text().splitlines()) < 6:
+        assert time.monotonic() < deadline, (output / "t1.1.stdout").read_text()
+        time.sleep(0.05)
+    child.kill()
+    child.wait()
+    assert {"small"} == set((output / "t1.1.stdout").read_text().splitlines())
+    assert "once\n" == (output / "t2.1.stdout").read_text()
+    again = start_runner(tmp_path)
+    again.send_signal(signal.SIGTERM)
+    again.wait(10)
+    assert "why\n" == (output / "t2.1.stderr").read_text()
+
+
+def test_small_output_outlives_a_stopped_runner(tmp_path: Path) -> None:
+    """Output of attempts that a stop ended is in files, with what they said when they were told."""
+    pid = tmp_path / "young.pid"
+    child = start_runner(
+        tmp_path,
+        "trap 'echo tidy; exit 7' TERM; echo ready; "
+        f"echo $BASHPID >{pid}; while :; do sleep 0.05; done",
+    )
+    wait_for_file(pid)
+    child.send_signal(signal.SIGTERM)
+    child.communicate(timeout=15)
+    assert "ready\ntidy\n" == (tmp_path / ".leoronic/output/t1.1.stdout").read_text()
+
+
+async def test_small_file_goes_with_its_attempt() -> None:
+    """An attempt that ended well leaves no file of its few bytes once its outcome is safe."""
+    async with running(file_after_s=0.2) as bench:
+        key = await bench.start("echo one; sleep 0.6; echo two")
+        file = bench.config.output_dir / f"{key[0]}.1.stdout"
+        await bench.until(file.exists, 5, "the file")
+        assert b"one\n" == (await bench.read(key)).data
+        assert b"one\ntwo\n" == (await bench.outcome(key)).stdout.inline
+        assert "one\ntwo\n" == file.read_text()
+        await bench.forget(key)
+        assert [] == list(bench.config.output_dir.iterdir())
+
+
 async def test_a_thousand_orphans() -> None:
     """Processes that lose their parents and end are reaped, not kept as zombies."""
     async with running() as bench:

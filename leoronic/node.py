@@ -28,8 +28,8 @@ from leoronic.actors.journal import JournalActor
 from leoronic.actors.machines import QueueActor, SchedulerActor
 from leoronic.actors.runner import ExecutorActor, measure_capacity
 from leoronic.config import Config, environment, read_config
-from leoronic.core.executor import Abandon, SetDraining, WaitIdle
-from leoronic.core.quantity import format_size
+from leoronic.core.executor_messages import Abandon, SetDraining, WaitIdle
+from leoronic.core.quantity import format_duration, format_size
 from leoronic.core.run import FromRunner, ToRunner
 from leoronic.core.tree import ChildSpec, SupervisorSpec
 from leoronic.errors import BadRequest, Unavailable
@@ -316,6 +316,7 @@ class Core:
             f"memory, {format_size(capacity.storage)} of storage",
             "folder": str(config.root),
             "inbox": f"{config.inbox}  (drop *.json here)",
+            "history": f"kept for {format_duration(config.retention_s)}",
         }
 
 

@@ -14,12 +14,12 @@ import msgspec
 from leoronic import __version__
 from leoronic.actors.cluster import Cluster
 from leoronic.actors.load import machine_load
-from leoronic.core import commands, executor
+from leoronic.core import commands, executor_messages
 from leoronic.core.arrays import split_element
 from leoronic.core.conditions import checked_tag
-from leoronic.core.executor import SetDraining, SetTag
+from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.queue_messages import Accepted, ChangedTasks, ChangeTasks, Count, SubmitSpecs
-from leoronic.core.scheduler import Explain
+from leoronic.core.scheduler_messages import Explain
 from leoronic.core.spec import TaskSpec
 from leoronic.core.validate import parse_tasks
 from leoronic.errors import BadRequest, NotFound, Refused
@@ -171,7 +171,7 @@ class Answers:
         return {"nodes": [await self._node_object()]}
 
     async def _node_object(self) -> dict[str, Any]:
-        about = await self._executor.call(executor.Describe(), timeout_s=_CALL_S)
+        about = await self._executor.call(executor_messages.Describe(), timeout_s=_CALL_S)
         return {
             "id": self._info.id(),
             "name": self._info.name,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from leoronic.core.entries import Entry, Numbered, Submitted, encode
-from leoronic.core.executor import LoadOpen, Open
+from leoronic.core.executor_messages import LoadOpen, Open
 from leoronic.core.gates import search
 from leoronic.core.queue_messages import (
     Append,

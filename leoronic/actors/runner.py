@@ -13,10 +13,11 @@ from typing import Any
 
 from leoronic.core import executor
 from leoronic.core.effects import Attached, Detached
-from leoronic.core.executor import ExecutorMachine, RunnerDown
+from leoronic.core.executor import ExecutorMachine
+from leoronic.core.executor_messages import RunnerDown
 from leoronic.core.resources import Capacity
 from leoronic.core.run import TakeInventory
-from leoronic.core.scheduler import CheckFiles, FilesPresent
+from leoronic.core.scheduler_messages import CheckFiles, FilesPresent
 from leoronic.errors import CallTimeout, Unavailable
 from leoronic.runtime.actor import NO_REPLY
 from leoronic.runtime.machine import MachineActor

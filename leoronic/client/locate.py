@@ -23,7 +23,7 @@ def quoted(path: str) -> str:
     """`path` as one word of a shell. `shlex` would cost 6 ms."""
     if path.isascii() and path.translate(_SAFE).isalnum():
         return path
-    return "'" + path.replace("'", "'\\''") + "'"
+    return "'" + path.replace("'", "'\"'\"'") + "'"
 
 
 def find_root(root: str | None = None) -> str:

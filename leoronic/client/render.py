@@ -69,13 +69,20 @@ def tasks(found: Iterable[Task], now: float, *, width: int | None, colour: bool)
             text.ago(task.get("submitted_at"), now),
             text.duration(took_s(task, now)),
             task.get("node") or "",
-            progress(task) if task.get("elements") else how_it_ended(task, brief=True),
+            _list_note(task),
             task.get("name") or "",
             command_of(task).strip(),
         )
         for task in found
     ]
     return table.render(_TASK_COLUMNS, rows, width=width, colour=colour)
+
+
+def _list_note(task: Task) -> str:
+    if not task.get("elements"):
+        return how_it_ended(task, brief=True)
+    reason = task.get("reason") if task["state"] in ("blocked", "held") else ""
+    return f"{progress(task)}: {reason}" if reason else progress(task)
 
 
 def took_s(task: Task, now: float) -> float | None:

@@ -16,12 +16,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from enum import Enum
 
-import msgspec
 from msgspec import structs
 
 from leoronic.core.arrays import split_element
 from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
 from leoronic.core.entries import Entry, Finished, Lost, Started, Tagged, Untagged
+from leoronic.core.executor_messages import (
+    Abandon,
+    Describe,
+    LoadOpen,
+    Open,
+    RunnerDown,
+    SetDraining,
+    SetTag,
+    WaitIdle,
+)
 from leoronic.core.lanes import Lanes
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import (
@@ -48,7 +57,12 @@ from leoronic.core.run import (
     Spawned,
     StartNow,
 )
-from leoronic.core.scheduler import Assign, Freed, Held, Offer
+from leoronic.core.scheduler_messages import (
+    Assign,
+    Freed,
+    Held,
+    Offer,
+)
 from leoronic.core.spec import TaskSpec, bash_text
 from leoronic.errors import Refused
 
@@ -57,68 +71,6 @@ RETRY_APPEND_S = 1.0
 
 class Start:
     """The machine's first message: ask the journal what this node was running."""
-
-
-class LoadOpen(msgspec.Struct, frozen=True):
-    """Asked of the journal: attempts on this node without an end. Answer: `Open`.
-
-    `life` comes back with the answer: one meant for an earlier life of the asker is void.
-    """
-
-    sender: str
-    life: int = 0
-
-
-class OpenAttempt(msgspec.Struct, frozen=True):
-    """An attempt that started here and has no end in the journal.
-
-    `stop_reason`: its task is final without it (it was cancelled), so it is to be ended.
-    """
-
-    task: str
-    attempt: int
-    need: Need
-    retries_left: int
-    hold_if_lost: bool
-    runner: str = ""
-    stop_reason: str = ""
-
-
-class Open(msgspec.Struct, frozen=True):
-    """The journal's answer to `LoadOpen`: open attempts and the tags of this node."""
-
-    attempts: list[OpenAttempt]
-    tags: list[str]
-    life: int = 0
-
-
-class RunnerDown(msgspec.Struct, frozen=True):
-    """The connection to the runner process is gone; an `Inventory` follows when it is back."""
-
-
-class SetTag(msgspec.Struct, frozen=True):
-    """Asked: add or remove a tag of this node. Answer: the tags, sorted, once it is on disk."""
-
-    tag: str
-    on: bool
-
-
-class SetDraining(msgspec.Struct, frozen=True):
-    """Asked: start nothing more here, or undo that. Answer: None."""
-
-    on: bool
-
-
-class WaitIdle(msgspec.Struct, frozen=True):
-    """Asked: answered once nothing runs here."""
-
-
-class Abandon(msgspec.Struct, frozen=True):
-    """The node stops at once: what runs is lost, and what the runner reports is no outcome."""
-
-
-class Describe(msgspec.Struct, frozen=True):
-    """Asked: {"tags", "draining", "running": [[task, attempt]], "free", "capacity"}."""
 
 
 class _Stage(Enum):

@@ -10,7 +10,7 @@ import msgspec
 
 from leoronic.core.arrays import split_element
 from leoronic.core.entries import Submitted, decode
-from leoronic.core.executor import OpenAttempt
+from leoronic.core.executor_messages import OpenAttempt
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Known, LoadedElement, LoadedTask
 from leoronic.core.records import LOSSES_MAX

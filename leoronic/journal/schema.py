@@ -18,7 +18,7 @@ PRAGMA synchronous = FULL;
 PRAGMA wal_autocheckpoint = 2000;
 PRAGMA journal_size_limit = 8388608;
 PRAGMA temp_store = MEMORY;
-PRAGMA cache_size = -4096;
+PRAGMA cache_size = -1024;
 """
 
 TABLES = """

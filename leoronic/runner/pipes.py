@@ -108,8 +108,7 @@ class Pipes:
                 self._timer = self._loop.call_at(live.started + self._file_after_s, self._due)
 
     def file_all(self, attempts: Iterable[Live]) -> None:
-        """Put all output into files: what there is now, and from now on whatever comes."""
-        self._file_after_s = 0.0
+        """Put all output of these into files: what there is now, and whatever comes."""
         for live in attempts:
             self._file(live)
 

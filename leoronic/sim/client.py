@@ -10,7 +10,7 @@ from random import Random
 import msgspec
 
 from leoronic.core.arrays import split_element
-from leoronic.core.executor import SetDraining, SetTag
+from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.queue_messages import Accepted, ChangeTasks, SubmitSpecs
 from leoronic.core.spec import TaskSpec
 from leoronic.errors import LeoronicError

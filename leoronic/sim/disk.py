@@ -13,7 +13,7 @@ from collections.abc import Callable
 from itertools import islice
 
 from leoronic.core.entries import Numbered, Submitted
-from leoronic.core.executor import LoadOpen, Open
+from leoronic.core.executor_messages import LoadOpen, Open
 from leoronic.core.gates import search
 from leoronic.core.queue_messages import (
     Append,

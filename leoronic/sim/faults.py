@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Callable
 from random import Random
 
-from leoronic.core.executor import Open
+from leoronic.core.executor_messages import Open
 from leoronic.core.queue_messages import Loaded
 from leoronic.core.run import ExitedMany, Inventory
-from leoronic.core.scheduler import Assign
+from leoronic.core.scheduler_messages import Assign
 from leoronic.sim.clock import Clock
 from leoronic.sim.node import ACTORS, SimNode
 from leoronic.sim.story import Story

@@ -25,8 +25,8 @@ from leoronic.core.effects import (
     Send,
     SetTimer,
 )
-from leoronic.core.executor import RunnerDown
-from leoronic.core.scheduler import CheckFiles, FilesPresent
+from leoronic.core.executor_messages import RunnerDown
+from leoronic.core.scheduler_messages import CheckFiles, FilesPresent
 from leoronic.errors import LeoronicError
 from leoronic.sim.clock import Clock, Handle
 from leoronic.sim.story import Story, Violation

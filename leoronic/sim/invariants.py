@@ -12,7 +12,7 @@ from leoronic.core.queue_messages import Committed, Item, Loaded, Offered, Withd
 from leoronic.core.records import TaskClass
 from leoronic.core.resources import Capacity, milli
 from leoronic.core.run import AttemptKey, Run
-from leoronic.core.scheduler import Assign, FilesPresent, Offer
+from leoronic.core.scheduler_messages import Assign, FilesPresent, Offer
 from leoronic.core.spec import TaskSpec, bash_text, command_text
 from leoronic.journal.schema import STATE_CODES
 from leoronic.sim.clock import Clock

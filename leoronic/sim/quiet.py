@@ -16,7 +16,8 @@ from leoronic.core.queue_messages import (
     MatchCommands,
 )
 from leoronic.core.records import FINAL_STATES, Record
-from leoronic.core.scheduler import Explain, SchedulerMachine
+from leoronic.core.scheduler import SchedulerMachine
+from leoronic.core.scheduler_messages import Explain
 from leoronic.core.tasks import Tasks
 from leoronic.journal.schema import STATE_NAMES
 from leoronic.sim.disk import JournalHost, load_live, look_up

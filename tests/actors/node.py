@@ -19,9 +19,9 @@ from leoronic.actors.answers import NodeInfo
 from leoronic.actors.control import ControlActor
 from leoronic.actors.journal import JournalActor
 from leoronic.actors.machines import QueueActor, SchedulerActor
-from leoronic.core import executor
+from leoronic.core import executor_messages
 from leoronic.core.entries import Entry, Finished, Started
-from leoronic.core.executor import SetDraining, SetTag
+from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Append, Appended
 from leoronic.core.run import OutputPart, ReadOutput
@@ -106,7 +106,7 @@ class Node:
     def _executor(self, message: Any) -> Any:
         self.asked.append(message)
         match message:
-            case executor.Describe():
+            case executor_messages.Describe():
                 return {
                     "tags": ["fast"],
                     "draining": False,
@@ -146,6 +146,12 @@ class Node:
     def watched(self) -> bool:
         """Whether anybody watches or waits."""
         return bool(self.control._watchers._subscriptions)
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """How many requests are under way, and how many wait."""
+        clients = self.control._clients
+        return sum(len(c.tasks) for c in clients), sum(len(c.waiting) for c in clients)
 
     @property
     def clients(self) -> int:

@@ -15,7 +15,7 @@ import pytest
 
 from leoronic.actors import control
 from leoronic.actors.control import COMMAND_BYTES_MAX, REQUESTS_MAX
-from leoronic.core.executor import SetDraining, SetTag
+from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.errors import Ambiguous, BadRequest, Conflict, NotFound, Refused
 from tests.actors.node import HEADER, Client, Node, node_in
@@ -330,6 +330,16 @@ async def test_more_requests_than_are_served_at_once(client: Client) -> None:
     assert all({"tasks": [], "more": False} == frame["result"] for frame in answered)
 
 
+async def test_requests_beyond_the_limit_wait_in_the_socket(node: Node, monkeypatch: Any) -> None:
+    """So many are under way at once for a connection; the next is not even begun."""
+    monkeypatch.setattr(control, "REQUESTS_MAX", 2)
+    async with node.client() as client:
+        for _ in range(5):
+            client.send({"type": "watch"})
+        await until(lambda: sum(node.requests) == 5)
+        assert (2, 3) == node.requests
+
+
 async def test_a_client_that_never_reads_is_cut(
     node: Node, client: Client, monkeypatch: Any
 ) -> None:
@@ -343,6 +353,7 @@ async def test_a_client_that_never_reads_is_cut(
     await loop.sock_connect(deaf, str(node.socket))
     text = b'{"request": 1, "command": {"type": "list", "limit": 200}}'
     await loop.sock_sendall(deaf, (HEADER.pack(len(text), 0) + text) * 20)
+    await until(lambda: node.clients == 2)
     while node.clients > 1:
         await client.ask("taglist")
     deaf.close()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from leoronic.actors import inbox as inbox_actor
+from leoronic.actors.folder_watch import FolderWatch
 from leoronic.actors.inbox import Inbox
 from leoronic.actors.inbox_files import _has_writer
-from leoronic.actors.folder_watch import FolderWatch
 from leoronic.core import inbox as machine
 from leoronic.core.queue_messages import Accepted, SubmitSpecs
 from leoronic.core.spec import TaskSpec

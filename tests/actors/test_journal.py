@@ -15,7 +15,7 @@ import pytest
 from leoronic.actors import journal as module
 from leoronic.actors.journal import JournalActor, Trim
 from leoronic.core.entries import Cancelled, Entry, Finished, Started, Submitted, Tagged
-from leoronic.core.executor import LoadOpen, Open
+from leoronic.core.executor_messages import LoadOpen, Open
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import (
     Append,

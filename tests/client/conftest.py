@@ -25,7 +25,9 @@ def start(root: Path) -> Iterator[Callable[..., FakeNode]]:
     started: list[FakeNode] = []
 
     def start_one(**answers: Any) -> FakeNode:
-        started.append(FakeNode(root, **answers))
+        # `submit` asks it of every single task.
+        why = {"id": "3f2a", "state": "waiting", "reasons": [], "nodes": {"attic": []}}
+        started.append(FakeNode(root, **{"why": why} | answers))
         return started[-1]
 
     yield start_one

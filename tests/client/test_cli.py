@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Ran
 from fake_node import NODE, STATUS, Die, Error, FakeNode, Hang, task
 
+from leoronic.client import locate
 from leoronic.client.cli import COMMANDS, main
 from leoronic.core.commands import (
     Cancel,
@@ -49,6 +52,31 @@ def test_help_lists_every_command_and_the_exit_codes(run: Run) -> None:
     assert "3 no node can be reached" in ran.out
 
 
+@pytest.mark.parametrize("words", [[], ["submit"], ["tag"], ["tag", "add"]])
+def test_help_is_what_the_option_prints(run: Run, words: list[str]) -> None:
+    """`leoronic help COMMAND` is `leoronic COMMAND --help`."""
+    asked, expected = run("help", *words), run(*words, "--help")
+    assert (0, expected.out, "") == (asked.code, asked.out, asked.err)
+    assert asked.out.startswith(" ".join(["Usage: leoronic", *words]))
+
+
+def test_help_for_nothing(run: Run) -> None:
+    """A mistyped command is told of as ever."""
+    ran = run("help", "lits")
+    assert (2, "leoronic: no such command 'lits': did you mean `leoronic list`?\n") == (
+        ran.code,
+        ran.err,
+    )
+
+
+@pytest.mark.parametrize("words", [[], ["tag"]])
+def test_a_group_alone_prints_its_help(run: Run, words: list[str]) -> None:
+    """Without a command a group's help comes as it is, line by line, as wrong usage."""
+    ran = run(*words)
+    assert (2, "") == (ran.code, ran.out)
+    assert run(*words, "--help").out == ran.err
+
+
 def test_a_mistyped_command(run: Run) -> None:
     """The nearest command is suggested, in one line, with exit code 2."""
     ran = run("lits")
@@ -62,6 +90,23 @@ def test_a_mistyped_option(run: Run) -> None:
     assert ran.code == 2
     assert ran.err.startswith("leoronic: no such option")
     assert ran.err.count("\n") == 1
+
+
+def test_folders_in_hints_are_quoted(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hint can be pasted into a shell, whatever the folder is called."""
+    folder = tmp_path / "it's a $folder"
+    monkeypatch.setenv("LEORONIC_ROOT", str(folder))
+    assert f"`leoronic --root {shlex.quote(str(folder))}`" in run("list").err
+    (folder / ".leoronic").mkdir(parents=True)
+    assert f"`leoronic --root {shlex.quote(str(folder))}`" in run("list").err
+
+
+@pytest.mark.parametrize("path", ["/srv/a-b_c.d", "/", "a b", "it's", "$x", "", "/ä", "`id`", "~"])
+def test_quoting_is_the_shells(path: str) -> None:
+    """As `shlex` does it, which would be too slow to import."""
+    assert shlex.quote(path) == locate.quoted(path)
 
 
 def test_no_node(run: Run, start: Start) -> None:
@@ -127,6 +172,31 @@ def test_what_was_left_alone_is_said(run: Run, start: Start) -> None:
     start(cancel=CHANGED)
     ran = run("cancel", "3f2a", "77b1")
     assert (ran.code, ran.err) == (0, "leoronic: 77b1 had ended already\n")
+
+
+def test_a_held_task_may_run_already(run: Run, start: Start) -> None:
+    """What runs goes on; that the hold counts for its next attempt is said."""
+    start(hold={"changed": ["3f2a"], "unchanged": [], "running": ["77b1"]})
+    ran = run("hold", "3f2a", "77b1")
+    assert (0, "3f2a held\n") == (ran.code, ran.out)
+    assert ran.err == (
+        "leoronic: 77b1 runs already and goes on; if it is tried again, it will be held\n"
+    )
+
+
+def test_why_of_a_failed_task(run: Run, start: Start) -> None:
+    """The node's reasons are sentences, printed as they are."""
+    reasons = ["exit code 7 (attempt 2 of 2)"]
+    start(why={"id": "3f2a", "state": "failed", "reasons": reasons, "nodes": {}})
+    assert run("why", "3f").out == "3f2a is failed\n  exit code 7 (attempt 2 of 2)\n"
+
+
+def test_help_of_redo(run: Run) -> None:
+    """What redo means for an array and its elements, and what --failed leaves out."""
+    said = " ".join(run("redo", "--help").out.split())
+    assert "only the elements that did not succeed run again" in said
+    assert "`redo ID.N` repeats one element by itself and unblocks nothing." in said
+    assert "not commands of `exec`" in said
 
 
 def test_list_reads_page_after_page(run: Run, start: Start) -> None:
@@ -199,8 +269,35 @@ def test_stop_returns_when_the_node_is_gone(run: Run, start: Start) -> None:
 
 
 @pytest.mark.parametrize(
+    ("running", "argv", "said"),
+    [
+        (2, [], "leoronic: waiting for 2 running tasks (`leoronic stop --now` ends them)\n"),
+        (1, [], "leoronic: waiting for 1 running task (`leoronic stop --now` ends it)\n"),
+        (2, ["--now"], ""),
+        (0, [], ""),
+    ],
+)
+def test_stop_says_what_it_waits_for(
+    run: Run, start: Start, running: int, argv: list[str], said: str
+) -> None:
+    """Also in a pipe: a stop that takes long must not look as if it hung."""
+    with subprocess.Popen(["sleep", "1000"]) as process:
+
+        def stop(command: Any, blob: bytes) -> Any:
+            yield {}
+            process.kill()
+            yield Die()
+
+        status = {"node": STATUS["node"] | {"pid": process.pid}, "tasks": {"running": running}}
+        start(status=status, stop=stop)
+        ran = run("stop", *argv)
+    assert (0, said) == (ran.code, ran.err)
+
+
+@pytest.mark.parametrize(
     ("argv", "message"),
     [
+        (["list", "--json", "--csv"], "--json and --csv"),
         (["redo"], "name tasks, or give --failed"),
         (["redo", "--failed", "x"], "name tasks, or give --failed"),
         (["cancel"], "missing argument"),
@@ -243,6 +340,35 @@ def test_ids_complete_from_the_node(
     with pytest.raises(SystemExit):
         main([])
     assert capfd.readouterr().out.strip() == ""
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("job", ["job-1", "jobs/2"]),
+        ("3", ["3f2a", "3x"]),
+        ("", ["3f2a", "job-1", "77b1", "3x", "ab", "jobs/2"]),
+        ("z", []),
+    ],
+)
+def test_names_complete_too(
+    start: Start, monkeypatch: pytest.MonkeyPatch, capfd: Any, typed: str, expected: list[str]
+) -> None:
+    """Names and ids that begin as typed, each once; no name that a shell would split."""
+    tasks = [
+        task(id="3f2a", name="job-1"),
+        task(id="77b1", name="3x"),
+        task(id="ab", name="job-1"),
+        task(id="77b1", name="job two"),
+        task(id="77b1", name="jobs/2"),
+    ]
+    start(list={"tasks": tasks, "more": False})
+    monkeypatch.setenv("_LEORONIC_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"leoronic logs {typed}")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit):
+        main([])
+    assert [f"plain,{word}" for word in expected] == capfd.readouterr().out.split()
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

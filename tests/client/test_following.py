@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import signal
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from conftest import Ran
-from fake_node import Die, FakeNode, Item, task
+from fake_node import Die, FakeNode, Hang, Item, task
 
-from leoronic.core.commands import Logs, Wait
+from leoronic.client import context
+from leoronic.core.commands import Cancel, Logs, Wait
 from leoronic.errors import NodeUnreachable
 
 Start = Callable[..., FakeNode]
@@ -199,6 +201,110 @@ def test_watch_goes_on_after_a_restart(
     ran = run("watch", "--json")
     assert [json.loads(line)["state"] for line in ran.out.splitlines()] == ["running", "succeeded"]
     assert "went away" in notes[0]
+
+
+@pytest.mark.parametrize("options", [["-f"], ["-f", "--stderr"]])
+def test_where_an_attempt_begins(run: Run, start: Start, options: list[str]) -> None:
+    """The standard error tells of every attempt after the first; the output stays raw."""
+
+    def logs(command: Any, blob: bytes) -> Any:
+        for attempt in (1, 2, 3):
+            yield Item({"attempt": attempt})
+            yield Item({"offset": 0}, b"a\n")
+        yield {"attempt": 3, "at_end": True}
+
+    start(logs=logs)
+    ran = run("logs", *options, "x")
+    assert ran.out == "a\na\na\n"
+    assert ran.err == "leoronic: attempt 2 begins\nleoronic: attempt 3 begins\n"
+
+
+def test_an_attempt_begins_once(run: Run, start: Start) -> None:
+    """After a restart of the node no attempt is announced again, and none that came is left out."""
+
+    def logs(command: Any, blob: bytes) -> Any:
+        if not node.asked[1:]:
+            yield Item({"attempt": 1})
+            yield Item({"attempt": 2})
+            yield Item({"offset": 0}, b"two ")
+            reborn(node)
+            yield Die()
+        if command.attempt == 2:
+            yield Item({"attempt": 2})
+            yield {"attempt": 2, "at_end": False}
+        yield Item({"attempt": 3})
+        yield Item({"offset": 0}, b"three")
+        yield {"attempt": 3, "at_end": True}
+
+    node = start(logs=logs)
+    ran = run("logs", "-f", "x")
+    assert ran.out == "two three"
+    assert ran.err == "leoronic: attempt 2 begins\nleoronic: attempt 3 begins\n"
+
+
+def interrupt(command: Any, blob: bytes) -> Any:
+    """Ctrl-C while the command waits for its answer."""
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    yield Hang()
+
+
+ONE = {"ids": ["3f2a"], "held_by": []}
+WAYS = "`leoronic wait 3f2a`, `leoronic cancel 3f2a`"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["submit", "--wait", "--", "x"],
+        ["submit", "--wait", "--json", "--", "x"],
+        ["exec", "--all", "--", "x"],
+        ["wait", "3f"],
+        ["logs", "-f", "3f"],
+    ],
+)
+def test_an_interrupted_command_tells_that_the_task_goes_on(
+    run: Run, start: Start, argv: list[str]
+) -> None:
+    """Ctrl-C ends the command with 130, not the task; how to come back is on stderr."""
+    unended = task(state="running")
+    node = start(
+        submit=ONE, exec={"ids": {"attic": "3f2a"}}, show=unended, wait=interrupt,
+        logs=interrupt if argv[0] == "logs" else lambda c, _: iter([Hang()]),
+    )  # fmt: skip
+    ran = run(*argv)
+    assert (130, "", f"leoronic: 3f2a goes on: {WAYS}\n") == (ran.code, ran.out, ran.err)
+    assert not [command for command in node.commands() if isinstance(command, Cancel)]
+
+
+def test_an_interrupted_wait_for_several(run: Run, start: Start) -> None:
+    """Only what has not ended goes on; of many tasks none is named."""
+
+    def show(command: Any, blob: bytes) -> Any:
+        yield task(id=command.id, state="succeeded" if command.id == "b" else "running")
+
+    start(wait=interrupt, show=show)
+    assert run("wait", "a", "b", "c").err == (
+        "leoronic: a, c go on: `leoronic wait a c`, `leoronic cancel a c`\n"
+    )
+    assert run("wait", "b").err == ""
+    assert run("wait", *"abcdef").err == (
+        "leoronic: what has not ended goes on: `leoronic list --state live`, "
+        "`leoronic wait ID...`, `leoronic cancel ID...`\n"
+    )
+
+
+def test_an_interrupted_wait_for_a_node_that_hangs(
+    run: Run, start: Start, root: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was typed is named when the node does not tell; its folder too, if it was given."""
+    monkeypatch.setattr(context, "INTERRUPTED_ANSWER_S", 0.05)
+    start(wait=interrupt, show=lambda c, _: iter([Hang()]))
+    ran = run("wait", "my job", "--root", str(root))
+    where = f"--root {root} 'my job'"
+    assert ran.code == 130
+    assert ran.err == (
+        f"leoronic: my job goes on: `leoronic wait {where}`, `leoronic cancel {where}`\n"
+    )
 
 
 def test_a_death_between_two_attempts(run: Run, start: Start) -> None:

@@ -39,8 +39,12 @@ def test_exit_codes(fields: dict[str, Any], expected: int) -> None:
         ({"state": "failed", "exit_code": 3}, "exit code 3"),
         ({"state": "blocked", "reason": "needs 77b1"}, "needs 77b1"),
         ({"state": "cancelled", "reason": "cancelled"}, "cancelled"),
+        ({"state": "failed", "exit_code": 7, "count": 30, "elements": {"failed": 2}},
+         "2 of 30 elements"),
+        ({"state": "waiting", "attempt": 1, "reason": "time limit 5 s", "count": 30}, ""),
+        ({"state": "held", "reason": "held by hand", "count": 30}, "held by hand"),
     ],
-)
+)  # fmt: skip
 def test_in_words(fields: dict[str, Any], expected: str) -> None:
     """What ended it; of a task that will be tried again, its last attempt."""
     assert expected == outcomes.how_it_ended(task(**fields))

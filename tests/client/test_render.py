@@ -28,7 +28,7 @@ def lines(text: str) -> list[str]:
 def test_tasks_in_a_pipe() -> None:
     """In a pipe nothing is cut, and there is no colour."""
     expected = """
-ID    STATE    ADDED      TOOK  NODE   ENDED                   NAME     COMMAND
+ID    STATE    ADDED      TOOK  NODE   NOTE                    NAME     COMMAND
 c001  running  10 s ago  9.0 s  attic  120/200 done, 2 failed           for i in 1 2; do\\n  sleep $i\\ndone
 b77   failed   10 s ago  2.5 s  attic  exit code 3             nightly  ./build --all
 a1    waiting  10 s ago                                                 echo hello world
@@ -122,6 +122,64 @@ attempts
     assert lines(expected) == found[:-3]
     assert found[-3].split() == ["N", "STATE", "NODE", "STARTED", "TOOK", "ENDED"]
     assert found[-2].endswith("1.0 s  barn was not seen for 5 s")
+
+
+def shown(**fields: Any) -> dict[str, str]:
+    """The rows of `show`, without the attempts."""
+    found = render.task(task(**fields), NOW, colour=False)
+    return {line[:12].strip(): line[12:].lstrip() for line in found if line[:12].strip()}
+
+
+ARRAY: dict[str, Any] = {
+    "count": 30, "elements": {"succeeded": 23, "failed": 7}, "state": "failed", "exit_code": 7,
+    "failed_elements": [3, 17, 20, 21, 22, 23, 24],
+}  # fmt: skip
+
+
+def test_show_names_the_elements_that_failed() -> None:
+    """An array: which elements failed and how to read one; no code or output of who knows which."""
+    rows = shown(**ARRAY)
+    assert rows["failed"] == "3, 17, 20-24   (leoronic logs 3f2a.3 --stderr)"
+    assert rows["elements"] == "30/30 done, 7 failed"
+    assert set(rows) == {
+        "id", "state", "elements", "failed", "command", "submitted", "started", "finished", "took",
+        "origin", "node", "cpus",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("indexes", "failed", "expected"),
+    [
+        (list(range(0, 60, 2)), 30, ", ".join(map(str, range(0, 40, 2))) + ", ...   "),
+        ([1, 2, 3], 2000, "1-3, ...   "),
+        ([1, 2], 2, "1, 2   "),
+    ],
+)
+def test_many_failed_elements(indexes: list[int], failed: int, expected: str) -> None:
+    """Twenty ranges are enough; what was left out is marked."""
+    fields = ARRAY | {"failed_elements": indexes, "elements": {"failed": failed}}
+    assert shown(**fields)["failed"].startswith(expected + "(leoronic")
+
+
+def test_notes_of_tasks_that_have_not_ended() -> None:
+    """What keeps a task from running is its note, in `show` and in `list`; an array has it too."""
+    blocked = {"state": "blocked", "reason": "needs 99 cpus", "exit_code": None}
+    assert shown(**blocked)["note"] == "needs 99 cpus"
+    assert "ended" not in shown(**blocked)
+    array = blocked | {"count": 3, "elements": {"blocked": 3}}
+    assert shown(**array)["note"] == "needs 99 cpus"
+    found = render.tasks([task(**array)], NOW, width=None, colour=False)
+    assert "0/3 done: needs 99 cpus" in found[1]
+    assert shown(state="failed", exit_code=3)["ended"] == "exit code 3"
+
+
+@pytest.mark.parametrize(("count", "said"), [(1, "1 process, ended"), (2, "2 processes, ended")])
+def test_show_tells_of_leftovers(count: int, said: str) -> None:
+    """Processes that a command left behind, and what became of them."""
+    found = render.task(task(stragglers=count), NOW, colour=False)
+    assert f"left running {said}" in found
+    assert not [line for line in found if line.startswith("stragglers")]
+    assert "left running" not in shown(stragglers=0)
 
 
 def test_status_and_nodes() -> None:

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import Ran
-from fake_node import Error, FakeNode, Item, task
+from fake_node import Die, Error, FakeNode, Hang, Item, task
 
 from leoronic.client import upload
-from leoronic.core.commands import Exec, Logs, Submit, Wait
+from leoronic.client.commands import submit
+from leoronic.core.commands import Exec, Logs, Submit, Wait, Why
 
 Start = Callable[..., FakeNode]
 Run = Callable[..., Ran]
@@ -51,7 +52,7 @@ def test_options_become_fields(
     node = start(submit=ONE)
     ran = run("submit", *argv)
     assert (ran.code, ran.out) == (0, "3f2a\n")
-    assert [(Submit(), expected)] == [(c, json.loads(blob)) for c, blob in node.asked]
+    assert (Submit(), expected) == (node.asked[0][0], json.loads(node.asked[0][1]))
 
 
 def test_the_fields_are_the_validators() -> None:
@@ -82,8 +83,61 @@ def test_items_from_a_file(run: Run, start: Start, tmp_path: Path) -> None:
     (tmp_path / "items").write_text("a b\nc\n")
     (tmp_path / "stdin").write_text("1\n2\n")
     run("submit", "--items", f"{tmp_path}/items", "--stdin-file", f"{tmp_path}/stdin", "--", "x")
-    (blob,) = [blob for _, blob in node.asked]
+    (blob,) = [blob for command, blob in node.asked if isinstance(command, Submit)]
     assert json.loads(blob) == {"command": "x", "items": ["a b", "c"], "stdin": "1\n2\n"}
+
+
+def test_what_no_node_can_run_is_told_at_once(run: Run, start: Start) -> None:
+    """A single task that is blocked: its id, then why, and exit code 0; --json only adds it."""
+    blocked = {"id": "3f2a", "state": "blocked", "reasons": ["needs 99 cpus, the node has 2"]}
+    node = start(submit=ONE, why=blocked)
+    ran = run("submit", "--cpus", "99", "--", "x")
+    said = "leoronic: 3f2a is blocked: needs 99 cpus, the node has 2\n"
+    assert (0, "3f2a\n", said) == (ran.code, ran.out, ran.err)
+    assert [Submit(), Why("3f2a")] == node.commands()
+    assert run("submit", "--cpus", "99", "--json", "--", "x").err == ""
+    assert [Submit(), Why("3f2a"), Submit()] == node.commands()
+
+
+@pytest.mark.parametrize("part", [Error("timeout", "too busy"), Die(), Hang()])
+def test_a_task_is_added_even_if_nobody_says_why(
+    run: Run, start: Start, monkeypatch: pytest.MonkeyPatch, part: Any
+) -> None:
+    """The id was printed: that the question after it failed is no failure."""
+    monkeypatch.setattr(submit, "WHY_S_MAX", 0.05)
+    start(submit=ONE, why=lambda c, _: iter([part]))
+    ran = run("submit", "--", "x")
+    assert (0, "3f2a\n", "") == (ran.code, ran.out, ran.err)
+
+
+def test_an_unknown_when(run: Run, start: Start) -> None:
+    """`--after ID:WHEN` that is no name either: the words that there are, and the other meaning."""
+    problem = "after: no task has the id or name 'x:whenever'"
+    node = start(submit=lambda c, _: iter([Error("bad_request", problem, [problem])]))
+    ran = run("submit", "--after", "x:whenever", "--", "true")
+    assert ran.code == 1
+    assert ran.err == (
+        "leoronic: after: WHEN is succeeded, failed or ended, not 'whenever' "
+        "(and no task has the name 'x:whenever')\n"
+    )
+    problem = "after: no task has the id or name 'x'"
+    node.answers["submit"] = lambda c, _: iter([Error("bad_request", problem, [problem])])
+    assert run("submit", "--after", "x", "--", "true").err == f"leoronic: {problem}\n"
+
+
+def test_a_name_may_hold_a_colon(run: Run, start: Start) -> None:
+    """What the node knows as a name is one, whatever follows its colon."""
+    node = start(submit=ONE)
+    assert run("submit", "--after", "stage:fail", "--", "true").code == 0
+    assert json.loads(node.asked[0][1])["after"] == ["stage:fail"]
+
+
+def test_help_says_what_surprises(run: Run) -> None:
+    """Where tasks run, what becomes of leftovers, and what a loss costs."""
+    said = " ".join(run("submit", "--help").out.split())
+    assert "Runs in the node's folder (ROOT), not in yours; write paths from there." in said
+    assert "What a command leaves running is ended when it ends." in said
+    assert "[retry] Losses do not count against --retries." in said
 
 
 # files

@@ -70,3 +70,31 @@ def test_only_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_COLOR")
     monkeypatch.setenv("TERM", "dumb")
     assert not text.wants_colour(Terminal())
+
+
+@pytest.mark.parametrize(
+    ("number", "words", "expected"),
+    [
+        (1, ("task",), "1 task"),
+        (0, ("task",), "0 tasks"),
+        (1200, ("task",), "1,200 tasks"),
+        (2, ("process", "processes"), "2 processes"),
+    ],
+)
+def test_counts(number: int, words: tuple[str, ...], expected: str) -> None:
+    """One is one; more are several."""
+    assert expected == text.count(number, *words)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "expected"),
+    [
+        ([], []),
+        ([3], ["3"]),
+        ([1, 2], ["1", "2"]),
+        ([0, 1, 2, 9, 11, 12, 13, 14], ["0-2", "9", "11-14"]),
+    ],
+)
+def test_ranges(numbers: list[int], expected: list[str]) -> None:
+    """Three and more in a row are one range."""
+    assert expected == text.ranges(numbers)

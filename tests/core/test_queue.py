@@ -28,6 +28,7 @@ from leoronic.core.queue_messages import (
     TasksChanged,
     Watching,
 )
+from leoronic.core.scheduler_messages import Offer
 from leoronic.core.spec import After, TaskSpec
 from leoronic.errors import BadRequest, Conflict, DiskFull, Unavailable
 from tests.core.world import World
@@ -720,6 +721,52 @@ def test_an_array_whose_end_was_not_written_ends_at_the_start(world: World) -> N
     world.runner.clear()
     world.start_core()
     assert "succeeded" == world.state("a")
+
+
+def test_a_scheduler_that_starts_anew_is_told_all_again(world: World) -> None:
+    """What runs goes on, what waits is offered again, nothing starts twice."""
+    for task in ("a", "b", "c"):
+        world.add(task)
+    world.add("array", count=3)
+    world.told()
+    world.restart_scheduler()
+    assert [] == world.told()
+    assert ["a", "b", "c", "array.0", "array.1", "array.2"] == world.drain()
+    assert 6 == len([what for what in world.told() if what.startswith("run")]) + 2
+
+
+def test_a_queue_that_starts_anew_beside_the_others(world: World) -> None:
+    """The scheduler and the executor start after it; the runner never notices."""
+    world.add("a")
+    world.add("b", retries=1, retry_delay=5.0)
+    world.finish("b", 1)
+    world.told()
+    world.start_queue()
+    world.restart_scheduler()
+    assert [] == world.told()
+    world.advance(5.0)
+    assert ["run b 2"] == world.told()
+
+
+def test_a_node_that_grows_can_run_what_it_could_not(world: World) -> None:
+    """Blocked for want of room for ever, it starts as soon as a node has that room."""
+    world.add("big", cpus=4.0)
+    assert "blocked" == world.state("big")
+    world.tell("runner", world.capacity._replace(cpus_milli=4000))
+    assert ["run big 1"] == world.told()
+
+
+def test_an_offer_that_crosses_an_assignment_makes_no_endless_loop(world: World) -> None:
+    """The scheduler, told of less than was assigned, asks for too much once, and learns."""
+    world.add("a", cpus=1.5)
+    world.add("b", cpus=1.0)
+    world.told()
+    world.machines["runner"].handle(world.capacity._replace(storage=1), world.now)
+    stale = Offer("node000001", "one", world.capacity, frozenset(), False, [])
+    world.tell("scheduler", stale)
+    assert [] == world.told()
+    world.finish("a")
+    assert ["forget a 1", "run b 1"] == sorted(world.told())
 
 
 def test_nothing_is_left_when_all_has_ended(world: World) -> None:

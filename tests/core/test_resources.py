@@ -81,17 +81,22 @@ def test_what_runs_is_restored_even_if_the_node_has_shrunk() -> None:
     assert ledger.fits(Need(1000, 0, 0))
 
 
-def test_fractions_of_a_resource_add_up() -> None:
-    """Ten tenths are one, in whatever order they come and go."""
-    ledger = Ledger(Capacity(0, 0, 0, (("licence", 0.3),)))
-    tenth = Need(0, 0, 0, (("licence", 0.1),))
-    for index in range(3):
-        ledger.take(("a", index), tenth)
-    assert not ledger.fits(tenth)
-    for index in range(3):
+@pytest.mark.parametrize(
+    ("amount", "times", "in_all"), [(0.1, 3, 0.3), (0.7, 3, 2.1), (0.41, 5, 2.05)]
+)
+def test_fractions_of_a_resource_add_up(amount: float, times: int, in_all: float) -> None:
+    """Three tenths are 0.3, in whatever order they come and go."""
+    ledger = Ledger(Capacity(0, 0, 0, (("licence", in_all),)))
+    part = Need(0, 0, 0, (("licence", amount),))
+    for index in range(times):
+        ledger.take(("a", index), part)
+    assert not ledger.fits(part)
+    assert in_all == ledger.used("licence")
+    assert 0.0 == ledger.free()["licence"]
+    for index in range(times):
         ledger.release(("a", index))
-    assert {"licence": 0.3} == {k: v for k, v in ledger.free().items() if k == "licence"}
-    ledger.take(("all", 1), Need(0, 0, 0, (("licence", 0.3),)))
+    assert in_all == ledger.free()["licence"]
+    ledger.take(("all", 1), Need(0, 0, 0, (("licence", in_all),)))
 
 
 needs = st.builds(

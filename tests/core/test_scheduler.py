@@ -13,6 +13,10 @@ from leoronic.core.resources import Capacity
 from leoronic.core.scheduler import (
     FILES_EVERY_S,
     PATIENCE_S,
+    SchedulerMachine,
+    Start,
+)
+from leoronic.core.scheduler_messages import (
     Assign,
     CheckFiles,
     Explain,
@@ -20,8 +24,6 @@ from leoronic.core.scheduler import (
     Freed,
     Held,
     Offer,
-    SchedulerMachine,
-    Start,
 )
 from leoronic.core.spec import TaskSpec
 from tests.core.world import World

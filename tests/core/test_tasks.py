@@ -178,6 +178,20 @@ def test_the_window_of_a_class_is_refilled_by_halves() -> None:
     assert 64 == offered()
 
 
+def test_only_the_elements_of_an_array_are_first_together() -> None:
+    """What comes after the array waits until all of it is handed out."""
+    conditions = ("queue:is_first",)
+    tasks = tasks_of(
+        submitted("a", count=3, conditions=conditions),
+        submitted("b", conditions=conditions),
+        submitted("c", conditions=conditions),
+    )
+    tasks.feed()
+    [offered] = [e.message for e in tasks.effects if isinstance(e, Send) and e.to == "scheduler"]
+    assert isinstance(offered, Offered)
+    assert ["a.0", "a.1", "a.2"] == [item.task for item in offered.items]
+
+
 def test_strangers_are_asked_about() -> None:
     """Tasks that others wait for and that are not live: the journal knows how they ended."""
     tasks = tasks_of(submitted(after=(After("z"),)))

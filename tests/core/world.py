@@ -28,7 +28,8 @@ from leoronic.core.effects import (
     SetTimer,
 )
 from leoronic.core.entries import Numbered, decode, encode
-from leoronic.core.executor import ExecutorMachine, LoadOpen, Open, RunnerDown
+from leoronic.core.executor import ExecutorMachine
+from leoronic.core.executor_messages import LoadOpen, Open, RunnerDown
 from leoronic.core.gates import search
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue import QueueMachine
@@ -67,7 +68,8 @@ from leoronic.core.run import (
     StartNow,
     ToRunner,
 )
-from leoronic.core.scheduler import CheckFiles, FilesPresent, SchedulerMachine
+from leoronic.core.scheduler import SchedulerMachine
+from leoronic.core.scheduler_messages import CheckFiles, FilesPresent
 from leoronic.core.spec import After, TaskSpec
 from leoronic.errors import DiskFull, LeoronicError
 from leoronic.journal.database import create

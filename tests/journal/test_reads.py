@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from leoronic.core.entries import Cancelled, Finished, Lost, Started, Submitted
-from leoronic.core.executor import OpenAttempt
+from leoronic.core.executor_messages import OpenAttempt
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Known
 from leoronic.core.records import LOSSES_MAX

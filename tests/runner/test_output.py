@@ -118,22 +118,108 @@ async def test_large_stream(place: Place) -> None:
     assert data[100:200] == place.store.read(ref, 100, 100)
 
 
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def old_stream(place: Place, data: bytes) -> Stream:
+    """A stream that was read to its end after its attempt had got old."""
+    read_fd, write_fd = os.pipe()
+    os.set_blocking(read_fd, False)
+    stream = Stream(place.store, ("old", 1), "stderr", read_fd)
+    stream.age()
+    os.write(write_fd, data)
+    os.close(write_fd)
+    while not stream.at_end:
+        stream.read()
+    stream.close()
+    return stream
+
+
 async def test_old_stream(place: Place) -> None:
-    """A stream that is not young goes to its file once it is longer than a short one."""
+    """A stream that is not young goes to its file as it comes, what it had before included."""
     read_fd, write_fd = os.pipe()
     os.set_blocking(read_fd, False)
     stream = Stream(place.store, ("t", 1), "stderr", read_fd)
-    stream.age()
-    os.write(write_fd, b"a" * INLINE_BYTES_MAX)
+    os.write(write_fd, b"a")
     stream.read()
     assert 0 == stream.written
+    stream.age()
+    assert b"a" == (place.folder / "t.1.stderr").read_bytes()
     os.write(write_fd, b"b")
     stream.read()
-    assert INLINE_BYTES_MAX + 1 == stream.written
-    assert b"ab" == stream.part(INLINE_BYTES_MAX - 1, 10)
+    assert b"ab" == (place.folder / "t.1.stderr").read_bytes()
+    assert b"b" == stream.part(1, 10)
     os.close(write_fd)
     stream.read()
     stream.close()
+
+
+async def test_small_old_stream(place: Place) -> None:
+    """A short stream with a file travels in the outcome; its file goes once that is safe."""
+    before = open_files()
+    stream = old_stream(place, b"x" * INLINE_BYTES_MAX)
+    stdout = place.stream(b"out")
+    stdout.close()
+    refs = await place.keep(stdout, stream)
+    assert (StreamRef(3, b"out"), StreamRef(2048, b"x" * 2048)) == refs
+    assert before == open_files()
+    assert ["old.1.stderr"] == [path.name for path in place.folder.iterdir()]
+    place.store.forget(("other", 1))
+    assert ["old.1.stderr"] == [path.name for path in place.folder.iterdir()]
+    place.store.forget(stream.key)
+    place.store.forget(stream.key)
+    assert [] == list(place.folder.iterdir())
+
+
+async def test_small_old_stream_beside_a_large_one(place: Place) -> None:
+    """One stream of an attempt in the outcome, the other in its file; descriptors are closed."""
+    before = open_files()
+    small = old_stream(place, b"few")
+    large = place.stream(b"y" * 100_000)
+    large.close()
+    refs = await place.keep(large, small)
+    assert (StreamRef(100_000, file=large.name), StreamRef(3, b"few")) == refs
+    assert before == open_files()
+    place.store.forget(small.key)
+    assert [large.name] == [path.name for path in place.folder.iterdir()]
+
+
+async def test_middling_old_stream(place: Place) -> None:
+    """A stream that has a file of its own does not move into a pack."""
+    stream = old_stream(place, b"y" * 3000)
+    assert StreamRef(3000, file="old.1.stderr") == (await place.keep(place.stream(), stream))[1]
+    place.store.forget(stream.key)
+    assert b"y" * 3000 == (place.folder / "old.1.stderr").read_bytes()
+
+
+async def test_full_disk_does_not_hold_up_a_short_stream(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What fits into the outcome is told although its file could not be written, then or later."""
+    monkeypatch.setattr(output, "RETRY_S", 0.0)
+    pwrite = os.pwrite
+    room = asyncio.Event()
+    place.store._on_room = lambda stream: room.set()
+
+    def refuse(*arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", refuse)
+    stream = old_stream(place, b"few")
+    assert StreamRef(3, b"few") == (await place.keep(place.stream(), stream))[1]
+    monkeypatch.setattr(os, "pwrite", pwrite)
+    await room.wait()
+    assert -1 == stream.file
+    place.store.forget(stream.key)
+    assert [] == list(place.folder.iterdir())
+
+
+async def test_folder_that_was_removed(place: Place) -> None:
+    """Somebody who removes the folder of old output does no harm to what runs."""
+    place.folder.rmdir()
+    old_stream(place, b"few")
+    assert b"few" == (place.folder / "old.1.stderr").read_bytes()
 
 
 async def test_one_sync_serves_all(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from leoronic.core import executor, queue, scheduler
+from leoronic.core import executor, executor_messages, queue, scheduler_messages
 from leoronic.core.effects import Asked, Effect, Fail, Send
 from leoronic.core.entries import (
     Cancelled,
@@ -18,7 +18,8 @@ from leoronic.core.entries import (
     Started,
     Submitted,
 )
-from leoronic.core.executor import ExecutorMachine, Open, OpenAttempt
+from leoronic.core.executor import ExecutorMachine
+from leoronic.core.executor_messages import Open, OpenAttempt
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue import QueueMachine
 from leoronic.core.queue_messages import (
@@ -35,7 +36,7 @@ from leoronic.core.queue_messages import (
 from leoronic.core.records import TaskClass
 from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import Exited, ExitedMany, Forget, Inventory
-from leoronic.core.scheduler import Assign, Offer
+from leoronic.core.scheduler_messages import Assign, Offer
 from leoronic.core.spec import After, TaskSpec
 from leoronic.core.tasks import Tasks
 from leoronic.errors import BadRequest, Conflict, DiskFull
@@ -57,8 +58,8 @@ def sent(effects: list[Effect], kind: type) -> list[object]:
 
 def executor_that_asked() -> tuple[ExecutorMachine, int]:
     machine = ExecutorMachine("n", "node", Capacity(1000, 0, 0))
-    [load] = sent(machine.handle(executor.Start(), NOW), executor.LoadOpen)
-    assert isinstance(load, executor.LoadOpen)
+    [load] = sent(machine.handle(executor.Start(), NOW), executor_messages.LoadOpen)
+    assert isinstance(load, executor_messages.LoadOpen)
     return machine, load.life
 
 
@@ -77,7 +78,7 @@ def test_an_inventory_of_a_connection_that_broke_does_not_count() -> None:
     """An early inventory is void once the runner is down: what ran then may not run any more."""
     machine, life = executor_that_asked()
     machine.handle(Inventory([], []), NOW)
-    machine.handle(executor.RunnerDown(), NOW)
+    machine.handle(executor_messages.RunnerDown(), NOW)
     effects = machine.handle(Open([OpenAttempt("t", 1, ONE_CPU, 0, False)], [], life), NOW)
     assert [] == sent(effects, Offer)
     assert [] == sent(effects, Append)
@@ -116,7 +117,7 @@ def test_who_declines_tells_all_that_it_holds() -> None:
     effects = machine.handle(Assign([(Item("b", 1, 0, 2), needs_one)]), NOW)
     [offer] = sent(effects, Offer)
     assert isinstance(offer, Offer)
-    assert [scheduler.Held("a", 1, ONE_CPU)] == offer.held
+    assert [scheduler_messages.Held("a", 1, ONE_CPU)] == offer.held
 
 
 # ---- the queue ----
