@@ -175,6 +175,9 @@ class Core:
             self._stop_now.set()
         self._stop_asked.set()
 
+    def _is_stopping(self) -> bool:
+        return self._stop_asked.is_set()
+
     async def _serve(self, tree: Tree) -> None:
         failed = asyncio.ensure_future(tree.wait())
         stopping = asyncio.ensure_future(self._drained(tree))
@@ -279,7 +282,7 @@ class Core:
             started_at=self._started_at,
             statistics=lambda: [dict(line) for line in self._tree.statistics()],
             stop=self.stop,
-            stopping=lambda: self._stop_asked.is_set(),
+            stopping=self._is_stopping,
             debug=environment().get("LEORONIC_DEBUG") == "1",
         )
 

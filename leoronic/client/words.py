@@ -49,13 +49,8 @@ def after_explained(problem: str, values: Iterable[str]) -> str:
     Names may hold a colon, so only the node can tell that there is no such name.
     """
     for value in values:
-        name, colon, when = value.rpartition(":")
-        if (
-            name
-            and colon
-            and when not in WHENS
-            and f"no task has the id or name {value!r}" in problem
-        ):
+        _, colon, when = value.rpartition(":")
+        if colon and f"no task has the id or name {value!r}" in problem:
             known = f"{', '.join(WHENS[:-1])} or {WHENS[-1]}"
             return f"after: WHEN is {known}, not {when!r} (and no task has the name {value!r})"
     return problem

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 def satisfied(state: str, when: str) -> bool:
     """Whether a task that ended as `state` is what `when` waits for."""
-    return when == "ended" or state == when
+    return when in ("ended", state)
 
 
 def both(when: str, other: str) -> str:

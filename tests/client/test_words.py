@@ -47,6 +47,17 @@ def test_after(typed: str, expected: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [("b:c:fail", "not 'fail' (and no task has the name 'b:c:fail')"),
+     ("y", "tasks[2].after: no task has the id or name 'y'")],
+)  # fmt: skip
+def test_after_explained(name: str, expected: str) -> None:
+    """Only the refusal of a name with a colon is about a WHEN, and only about its own."""
+    problem = f"tasks[2].after: no task has the id or name {name!r}"
+    assert words.after_explained(problem, ["x:whenever", "b:c:fail", "y"]).endswith(expected)
+
+
+@pytest.mark.parametrize(
     ("typed", "expected"), [("12", 12), ("0.5", 0.5), ("512M", "512M"), ("x", "x")]
 )
 def test_quantities(typed: str, expected: object) -> None:

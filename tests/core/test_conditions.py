@@ -82,12 +82,14 @@ def test_tags_are_words() -> None:
 
 @pytest.mark.parametrize("regex", ["(a+)+", "(?:x*y*)*", "((?:ab)+c)*?", "(a|b+)+"])
 def test_a_regex_that_could_take_for_ever_is_refused(regex: str) -> None:
-    """A repetition inside a repetition could stop the node's queue: it is refused, with a way out."""
+    """A repetition inside a repetition could stop the queue: it is refused, with a way out."""
     with pytest.raises(ValueError, match="repeats a repetition"):
         parse_condition(f"queue:all_with_cmd_done {regex}")
 
 
-@pytest.mark.parametrize("regex", ["make .*", r"step-\d+ (foo|bar)*", "(ab){2,3}c+", "^echo [a-z]+$"])
+@pytest.mark.parametrize(
+    "regex", ["make .*", r"step-\d+ (foo|bar)*", "(ab){2,3}c+", "^echo [a-z]+$"]
+)
 def test_ordinary_regexes_are_fine(regex: str) -> None:
     """Repetitions beside each other, and bounded ones, are allowed."""
     assert AllWithCmdDone(regex) == parse_condition(f"queue:all_with_cmd_done {regex}")
