@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
 
-from leoronic import __version__, config
+from leoronic import __version__
 from leoronic.config import Config, environment, read_config
 from leoronic.errors import BadRequest
 
@@ -28,9 +29,9 @@ def read(root: Path, *options: str, toml: str = "", **variables: str) -> Config:
 
 def test_defaults(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is None is measured at the start; the name is the host's, made fit."""
-    monkeypatch.setattr(config.socket, "gethostname", lambda: "old box!")
+    monkeypatch.setattr(socket, "gethostname", lambda: "old box!")
     assert Config(root=root, name="old-box-") == read(root)
-    monkeypatch.setattr(config.socket, "gethostname", lambda: "-")
+    monkeypatch.setattr(socket, "gethostname", lambda: "-")
     assert "node" == read(root).name
 
 

@@ -18,7 +18,7 @@ from leoronic.errors import BadRequest, Conflict
 
 _ID_LETTERS = 10  # after the first two
 _TOGETHER = 6  # ids made of one digest
-_NEIGHBOURS = 512  # ids that begin alike
+_NEIGHBOURS = 85 * _TOGETHER  # ids that begin alike: whole groups, so that no group is torn
 # Letters that are easily told apart (no i, l, o, u): ids are read aloud. 5 bits of each byte.
 _LETTERS = bytes(b"0123456789abcdefghjkmnpqrstvwxyz"[byte & 31] for byte in range(256))
 
@@ -26,7 +26,7 @@ _LETTERS = bytes(b"0123456789abcdefghjkmnpqrstvwxyz"[byte & 31] for byte in rang
 def make_ids(seed: str, first: int, count: int) -> list[str]:
     """Ids number `first` and on of those that `seed` names: 12 letters, unlike their neighbours'.
 
-    Unlike, so that a few letters are enough to name a task. Only the first two are shared by 512
+    Unlike, so that a few letters are enough to name a task. Only the first two are shared by 510
     in a row, because the index of ids grows four times as fast when neighbours are stored together.
     """
     ids: list[str] = []

@@ -53,10 +53,11 @@ class Pipes:
 
     def pump(self, live: Live, stream: Stream) -> None:
         """Read one turn's worth, and stop watching at the end or while the disk is full."""
-        if stream.young and self._loop.time() >= live.started + self._file_after_s:
-            stream.age()
         if not stream.at_end:
             stream.read()
+        old_at = live.started + self._file_after_s
+        if stream.young and stream.size and self._loop.time() >= old_at:
+            stream.age()
         if stream.at_end or stream.blocked:
             self._unwatch(stream)
             if stream.at_end:
@@ -102,7 +103,8 @@ class Pipes:
 
     def file_later(self, live: Live) -> None:
         """What it has printed gets a file once it is old, if it is still there by then."""
-        if any(stream.young and stream.size for stream in live.streams):
+        stdout, stderr = live.stdout, live.stderr
+        if (stdout.young and stdout.size) or (stderr.young and stderr.size):
             self._in_memory[live.key] = live
             if self._timer is None:
                 self._timer = self._loop.call_at(live.started + self._file_after_s, self._due)

@@ -170,6 +170,6 @@ class Stream:
 
     def whole(self) -> bytes:
         """All of it, from the file and from memory."""
-        if not self.written:
+        if self.file < 0:
             return self.content()
         return os.pread(self.file, self.written, 0) + self.content()

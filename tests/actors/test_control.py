@@ -203,11 +203,12 @@ async def test_exec(node: Node, client: Client) -> None:
     answer = await client.ask("exec", command="uptime", node="one")
     shown = await client.ask("show", id=answer["ids"]["one"])
     assert (0.0, {"exec": "one"}, "exec") == (shown["cpus"], shown["labels"], shown["source"])
-    for fields in (
+    wrong: list[dict[str, Any]] = [
         {"command": " "},
         {"command": "x", "node": "two"},
         {"command": "x", "tag": "gpu"},
-    ):
+    ]
+    for fields in wrong:
         with pytest.raises(Refused):
             await client.ask("exec", **fields)
 
@@ -266,7 +267,7 @@ async def test_watch(node: Node, client: Client) -> None:
         await until(lambda: node.watched)
         await submit(other, {"id": "a"})
         await node.run("a", GOOD)
-    seen = []
+    seen: list[tuple[Any, ...]] = []
     while len(seen) < 3:
         frame, _ = await client.receive()
         assert number == frame["request"]

@@ -93,9 +93,12 @@ async def test_one_commit_serves_all_that_waited(path: Path, monkeypatch: Any) -
     """Many appends at once: one transaction, told as one, each answered in its turn."""
     commits: list[int] = []
     real = Journal.commit
-    monkeypatch.setattr(
-        Journal, "commit", lambda journal: (commits.append(journal.number), real(journal))[1]
-    )
+
+    def commit(journal: Journal) -> None:
+        commits.append(journal.number)
+        real(journal)
+
+    monkeypatch.setattr(Journal, "commit", commit)
     async with desk(path) as on:
         for number in range(20):
             on.append(number, submitted(f"t{number}"))
@@ -172,7 +175,7 @@ async def test_submissions_stop_before_the_disk_is_full(path: Path, monkeypatch:
     async with desk(path) as on:
         await on.written(submitted("a"), Started("a", 1, "n", 1.0))
         monkeypatch.setattr(
-            module.os,
+            os,
             "statvfs",
             lambda where: SimpleNamespace(f_blocks=10**6, f_frsize=4096, f_bavail=1),
         )
@@ -185,7 +188,7 @@ async def test_submissions_stop_before_the_disk_is_full(path: Path, monkeypatch:
         assert [Appended(3)] == await on.runner.first(1)
         messages = await on.queue.first(2)
         assert {AppendFailed, Committed} == {type(message) for message in messages}
-        monkeypatch.setattr(module.os, "statvfs", real)
+        monkeypatch.setattr(os, "statvfs", real)
         await on.written(submitted("b"))
 
 
@@ -195,7 +198,7 @@ async def test_a_submission_larger_than_the_room_is_refused(path: Path, monkeypa
         await on.written(submitted("a"))
         free = 16 * 1024 * 1024 + 5_000_000
         monkeypatch.setattr(
-            module.os,
+            os,
             "statvfs",
             lambda where: SimpleNamespace(f_blocks=10**9, f_frsize=1, f_bavail=free),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from leoronic.core.admission import Plan, make_ids
@@ -41,6 +41,7 @@ def test_ids_are_unique() -> None:
 
 
 @given(st.integers(1, 5000), st.integers(0, 40), st.integers(0, 40))
+@example(472, 40, 1)  # where ids begin to begin otherwise
 def test_ids_depend_on_their_number_alone(first: int, count: int, more: int) -> None:
     """However many are made at once."""
     together = make_ids("n", first, count + more)
@@ -49,7 +50,7 @@ def test_ids_depend_on_their_number_alone(first: int, count: int, more: int) -> 
 
 def test_a_few_letters_name_a_task() -> None:
     """Neighbours share two letters, and almost none share five."""
-    made = make_ids("n", 512, 512)
+    made = make_ids("n", 510, 510)
     assert 1 == len({task[:2] for task in made})
     assert len({task[:5] for task in made}) > 500
 

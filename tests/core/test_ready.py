@@ -80,9 +80,9 @@ def test_arrays_stay_in_front_until_their_last_element() -> None:
     ready.add(array)
     ready.add(record(2))
     assert ["a.0", "a.1"] == ids(ready, 2)
-    assert Status.READY is array.status
+    assert Status.READY == array.status
     assert ["a.2", "t2"] == ids(ready)
-    assert Status.RUNNING is array.status
+    assert [Status.RUNNING] == [array.status]
 
 
 def test_an_element_that_comes_back_goes_before_new_ones() -> None:
@@ -105,7 +105,7 @@ def test_an_array_without_more_elements_is_no_head() -> None:
     ids(ready, 1)
     array.end(1, "cancelled")
     assert ["t2"] == ids(ready)
-    assert Status.RUNNING is array.status
+    assert Status.RUNNING == array.status
     assert 1 == len(array.elements)
 
 

@@ -97,8 +97,8 @@ def test_what_comes_too_late_changes_nothing() -> None:
         assert before == state(tasks)
     tasks.apply(Numbered("n", 100, Finished("a", 2, GOOD, True)))
     after = state(tasks)
-    for late in (Cancelled("a", 9.0), Held("a", 9, 9.0), Finished("a", 3, BAD, True)):
-        tasks.apply(Numbered("n", 101, late))
+    for later in (Cancelled("a", 9.0), Held("a", 9, 9.0), Finished("a", 3, BAD, True)):
+        tasks.apply(Numbered("n", 101, later))
         assert after == state(tasks)
 
 
@@ -165,7 +165,8 @@ def test_the_window_of_a_class_is_refilled_by_halves() -> None:
     def offered() -> int:
         tasks.effects.clear()
         tasks.feed()
-        return sum(len(e.message.items) for e in tasks.effects if isinstance(e, Send))  # type: ignore[attr-defined]
+        told = [e.message for e in tasks.effects if isinstance(e, Send)]
+        return sum(len(message.items) for message in told if isinstance(message, Offered))
 
     def start(first: int, last: int) -> None:
         for number in range(first, last):
@@ -196,12 +197,12 @@ def test_strangers_are_asked_about() -> None:
     """Tasks that others wait for and that are not live: the journal knows how they ended."""
     tasks = tasks_of(submitted(after=(After("z"),)))
     assert ["z"] == list(tasks.strangers)
-    assert Status.DEPENDING is tasks.live["a"].status
+    assert Status.DEPENDING == tasks.live["a"].status
     tasks.parent_known("z", "failed", "z2")
     assert ["z", "z2"] == list(tasks.strangers)
-    assert Status.DEPENDING is tasks.live["a"].status
+    assert Status.DEPENDING == tasks.live["a"].status
     tasks.parent_known("z2", "succeeded", "")
-    assert Status.READY is tasks.live["a"].status
+    assert [Status.READY] == [tasks.live["a"].status]
 
 
 def test_ids_of_elements_that_are_none() -> None:

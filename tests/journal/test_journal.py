@@ -71,7 +71,7 @@ def disk() -> Iterator[Disk]:
 
 def test_entries_are_numbered_from_one(disk: Disk) -> None:
     """In the order they were written, over all transactions, and after opening anew."""
-    entries = [submitted("a"), submitted("b"), Cancelled("a", 1.0)]
+    entries: list[Entry] = [submitted("a"), submitted("b"), Cancelled("a", 1.0)]
     assert [Numbered("n", 1, entries[0])] == disk.write(entries[0])
     assert [Numbered("n", 2, entries[1]), Numbered("n", 3, entries[2])] == disk.write(*entries[1:])
     assert list(enumerate(entries, 1)) == disk.stored()
@@ -260,7 +260,7 @@ def test_trim_in_slices(disk: Disk) -> None:
     """So many at a time, oldest first, until there is nothing more."""
     for number in range(5):
         disk.write(submitted(f"t{number}"), Cancelled(f"t{number}", 1.0))
-    counts = []
+    counts: list[int] = []
     while not counts or counts[-1]:
         counts.append(disk.journal.trim(10.0, 2))
         disk.journal.commit()
