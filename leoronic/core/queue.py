@@ -9,6 +9,7 @@ changes the records (`tasks.py`); so what was never written never happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 
 from leoronic.core.admission import Plan
 from leoronic.core.arrays import ArrayRecord
@@ -287,9 +288,11 @@ class QueueMachine:
         entries: list[Entry] = []
         for task in dict.fromkeys(asked.message.ids):
             entry = make[asked.message.what](task, asked.message.reason)
-            (unchanged if entry is None else changed).append(task)
-            if entry is not None:
-                entries.append(entry)
+            found = [] if entry is None else [entry]
+            if asked.message.what == "release":
+                found += self._release_elements(task)
+            (changed if found else unchanged).append(task)
+            entries += found
         running = [task for task in changed if self._goes_on(asked.message.what, task)]
         changed = [task for task in changed if task not in running]
         answer = ChangedTasks(changed, unchanged, running)
@@ -322,6 +325,14 @@ class QueueMachine:
         # What runs now may still be lost: that loss is not forgiven in advance.
         attempt = record.attempt - (record.status is Status.RUNNING)
         return Released(task, record.revision + 1, self._now, max(attempt, 0))
+
+    def _release_elements(self, task: str) -> list[Entry]:
+        """Of an array that is released, the elements that a loss holds."""
+        array = self.tasks.arrays.get(task)
+        elements = () if array is None else array.elements.values()
+        lost = [element for element in elements if element.lost_hold > element.released]
+        released = (self._release(element.id, "") for element in lost)
+        return [entry for entry in released if entry is not None]
 
     # ---- questions ----
 
@@ -382,13 +393,13 @@ class QueueMachine:
     def _find_live(self, asked: Asked) -> None:
         assert isinstance(asked.message, FindLive)
         query = asked.message
-        found = [
+        found = (
             record.id
             for record in _newest_first(self.tasks.live)
             if self.tasks.state_of(record) == query.state
             and (query.before is None or record.order < query.before)
-        ][: query.limit]
-        self._effects.append(Reply(asked.request, found))
+        )
+        self._effects.append(Reply(asked.request, list(islice(found, query.limit))))
 
     def _count(self, asked: Asked) -> None:
         counts = self.tasks.count_singles()

@@ -1,9 +1,10 @@
 """What a node remembers of each live task, as little as it can.
 
-A record is the join of the task's entries: ordered by (final, attempt, phase), merged by taking the
-greater, so that any order, any repetition and any path of entries gives the same record. What most
-tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text of the task
-stays on disk.
+A record is the join of the task's entries in the order of their numbers. An entry that comes again
+while the task lives, or too late, changes nothing; final is final. (Entries of several origins in any
+order come with replication: failures and losses are counted here, and would have to be sets.) What
+most tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text of the
+task stays on disk.
 """
 
 from __future__ import annotations

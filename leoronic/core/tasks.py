@@ -1,6 +1,6 @@
 """The live tasks of the cluster, changed by entries and by nothing else.
 
-`apply` takes committed entries, in any order and any number of times, and keeps the records, the
+`apply` takes committed entries, in their order and any number of times, and keeps the records, the
 dependencies, the gates and the scheduler's window in step. What is to be done is collected in
 `effects`, `appends` (entries that follow from what was applied) and `strangers` (tasks that others
 depend on, about which only the journal can tell).

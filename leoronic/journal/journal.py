@@ -68,6 +68,12 @@ INSERT OR IGNORE INTO tasks(ord, id, origin, submitted_at, name, labels, redo_of
 VALUES (?, ?, 1, ?, ?, ?, ?, ?)
 """
 
+_OLD_TASKS = """
+SELECT ord, id FROM tasks t WHERE state > 0 AND ended_at < ? AND NOT EXISTS (
+  SELECT 1 FROM dependencies d JOIN tasks c ON c.id = d.task WHERE d.parent = t.id AND c.state = 0
+) ORDER BY ord LIMIT ?
+"""
+
 _outcome_encoder = msgspec.json.Encoder()
 
 
@@ -115,6 +121,8 @@ class Journal:
             number = self.number + 1
             if isinstance(entry, Submitted):
                 new_tasks.append(_task_row(number, entry))
+                if entry.spec.after:
+                    self._add_dependencies(entry)
             else:
                 if new_tasks:
                     self.connection.executemany(_ADD_TASK, new_tasks)
@@ -131,6 +139,12 @@ class Journal:
             "INSERT INTO entries VALUES (1, ?, ?)", [(n.number, encode(n.entry)) for n in numbered]
         )
         return Written(numbered, frozenset(refused))
+
+    def _add_dependencies(self, entry: Submitted) -> None:
+        self.connection.executemany(
+            "INSERT OR IGNORE INTO dependencies VALUES (?, ?)",
+            [(after.id, entry.task) for after in entry.spec.after],
+        )
 
     def commit(self) -> None:
         """Make the transaction durable. Raises `DiskFull`; then `rollback` is due."""
@@ -149,16 +163,18 @@ class Journal:
     def trim(self, before: float, tasks_max: int) -> int:
         """In the open transaction, forget tasks that ended before `before`; returns how many.
 
+        What a live task runs after is kept: how it ended may still matter.
         `commit` follows. Entries go once every task that is kept was submitted after them.
         """
         execute = self.connection.execute
         if not self.connection.in_transaction:
             execute("BEGIN IMMEDIATE")
         old = execute(
-            "SELECT ord, id FROM tasks WHERE state > 0 AND ended_at < ? ORDER BY ord LIMIT ?",
+            _OLD_TASKS,
             (before, tasks_max),
         ).fetchall()
         for order, task in old:
+            execute("DELETE FROM dependencies WHERE parent = ?", (task,))
             execute("DELETE FROM attempts WHERE task = ?", (task,))
             execute("DELETE FROM attempts WHERE task > ? AND task < ?", element_range(task))
             execute("DELETE FROM tasks WHERE ord = ?", (order,))

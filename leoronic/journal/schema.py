@@ -56,6 +56,9 @@ CREATE INDEX tasks_arrays ON tasks(ord) WHERE elements IS NOT NULL;
 CREATE INDEX tasks_name ON tasks(name, ord) WHERE name IS NOT NULL;
 CREATE INDEX tasks_redo ON tasks(redo_of, ord) WHERE redo_of IS NOT NULL;
 
+-- Who waits for whom: what a live task runs after is not forgotten before it.
+CREATE TABLE dependencies (parent TEXT, task TEXT, PRIMARY KEY (parent, task)) WITHOUT ROWID;
+
 CREATE TABLE attempts (
   task       TEXT NOT NULL,           -- ID or ID.INDEX
   attempt    INTEGER NOT NULL,        -- from 1; 0: cancelled before the first

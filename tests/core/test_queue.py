@@ -476,6 +476,17 @@ def test_on_loss_hold(world: World) -> None:
     assert "running" == world.state("a")
 
 
+def test_releasing_an_array_releases_what_a_loss_holds(world: World) -> None:
+    """Elements that were lost and held go on when their array is released."""
+    world.add("a", on_loss="hold", count=3)
+    world.kill_runner()
+    held = [task for task in ("a.0", "a.1", "a.2") if world.state(task) == "held"]
+    assert held
+    assert ["a"] == world.change("release", "a")
+    assert [] == [task for task in held if world.state(task) == "held"]
+    assert [] == world.change("release", "a")
+
+
 # ---- conditions on the queue ----
 
 

@@ -23,7 +23,7 @@ from leoronic.core.entries import (
     decode,
 )
 from leoronic.core.outcome import Outcome
-from leoronic.core.spec import TaskSpec
+from leoronic.core.spec import After, TaskSpec
 from leoronic.errors import DiskFull
 from leoronic.journal.database import create
 from leoronic.journal.journal import Journal, as_disk_full, element_range
@@ -275,3 +275,15 @@ def test_numbers_go_on_after_everything_was_forgotten(disk: Disk) -> None:
     assert [] == disk.reads.page()
     assert 2 == Journal(disk.connection, "n").number
     assert [3] == [numbered.number for numbered in disk.write(submitted("b"))]
+
+
+def test_what_a_live_task_runs_after_is_not_forgotten(disk: Disk) -> None:
+    """A task past retention stays while something that runs after it lives."""
+    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, GOOD, True))
+    disk.write(submitted("b", after=(After("a"),)))
+    assert 0 == disk.journal.trim(1e12, 10)
+    disk.journal.commit()
+    disk.write(Cancelled("b", 1.0))
+    assert 2 == disk.journal.trim(1e12, 10)
+    disk.journal.commit()
+    assert [] == disk.reads.find("a")

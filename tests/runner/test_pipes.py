@@ -128,14 +128,16 @@ def bench(tmp_path: Path) -> Bench:
 
 def test_small_output_gets_a_file_when_its_attempt_is_old(bench: Bench) -> None:
     """However little a silent attempt has printed, it is in a file after `file_after_s`."""
-    task = bench.task("t")
+    task, complaint = bench.task("t"), bench.task("u")
     bench.loop.sleep(0.3)
+    complaint.prints(b"why", "stderr")
     task.prints(b"out")
     task.prints(b"err", "stderr")
     bench.loop.sleep(0.6)
     assert (None, None) == (task.file(), task.file("stderr"))
     bench.loop.sleep(0.2)
     assert (b"out", b"err") == (task.file(), task.file("stderr"))
+    assert (None, b"why") == (complaint.file(), complaint.file("stderr"))
 
 
 def test_output_of_an_old_attempt_goes_to_its_file_as_it_comes(bench: Bench) -> None:
