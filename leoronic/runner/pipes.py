@@ -106,7 +106,7 @@ class Pipes:
         stdout, stderr = live.stdout, live.stderr
         if (stdout.young and stdout.size) or (stderr.young and stderr.size):
             self._in_memory[live.key] = live
-            if True:
+            if self._timer is None:
                 self._timer = self._loop.call_at(live.started + self._file_after_s, self._due)
 
     def file_all(self, attempts: Iterable[Live]) -> None:
