@@ -1,10 +1,10 @@
 """What a node remembers of each live task, as little as it can.
 
 A record is the join of the task's entries in the order of their numbers. An entry that comes again
-while the task lives, or too late, changes nothing; final is final. (Entries of several origins in any
-order come with replication: failures and losses are counted here, and would have to be sets.) What
-most tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text of the
-task stays on disk.
+while the task lives, or too late, changes nothing; final is final. (Entries of several origins come
+with replication, in any order: failures and losses, which are counted here, must be sets then.)
+What most tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text of
+the task stays on disk.
 """
 
 from __future__ import annotations
