@@ -160,6 +160,7 @@ class Attempts:
         self._linger_s = linger_s
         self._grace_s = grace_s
         self._behind: dict[AttemptKey, list[AttemptKey]] = {}
+        self.queued = 0  # how many stand behind others
         self._story: deque[tuple[float, AttemptKey, str, str]] = deque(maxlen=STORY_EVENTS_MAX)
 
     def __len__(self) -> int:
@@ -242,6 +243,7 @@ class Attempts:
         first = self._attempts.get(run.behind) if run.behind else None
         if first is not None and first.exited is None:
             entry.phase = Phase.QUEUED
+            self.queued += 1
             self._behind.setdefault(first.key, []).append(run.key)
             return []
         return [Spawn(run)]
@@ -249,11 +251,13 @@ class Attempts:
     def _unqueue(self, entry: _Attempt) -> list[Effect]:
         """Start an attempt that waited behind another."""
         assert entry.run is not None
+        self.queued -= 1
         entry.phase = Phase.STARTING
         return [Spawn(entry.run)]
 
     def _kill_queued(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
         assert entry.run is not None
+        self.queued -= 1
         # Those behind it are now behind the one before it.
         others = self._behind.pop(entry.key, [])
         first = self._attempts.get(entry.run.behind) if entry.run.behind else None

@@ -3,8 +3,8 @@
 A record is the join of the task's entries in the order of their numbers. An entry that comes again
 while the task lives, or too late, changes nothing; final is final. (Entries of several origins come
 with replication, in any order: failures and losses, which are counted here, must be sets then.)
-What most tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text of
-the task stays on disk.
+What most tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text
+of the task stays on disk.
 """
 
 from __future__ import annotations

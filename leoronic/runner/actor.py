@@ -106,7 +106,9 @@ class RunnerActor(Actor):
             ended=self._ended,
             died=self._on_warm_death,
         )
-        self._teller = Teller(self.context.emit, self._guarded, config.announce_after_s)
+        self._teller = Teller(
+            self.context.emit, self._guarded, config.announce_after_s, lambda: self._machine.queued
+        )
         self._trees = Trees(self._feed, self._on_child_ended, self._guarded)
         self._watcher = limits.Watcher(self._feed, self._trees.members)
         self._store = OutputStore(

@@ -12,20 +12,32 @@ from leoronic.errors import MailboxFull
 EMIT_RETRY_S = 0.05
 # Outcomes in one message: with all their output inline they are about 1.5 MiB.
 EXITS_MAX = 256
+# While so many attempts stand behind others, nobody waits for news: outcomes are told of a few at a
+# time, which saves the core a message, a commit and a wake-up for most of them.
+QUEUED_MIN = 6
+TOGETHER = 12
+HELD_S = 0.005
 
 Guard = Callable[[Callable[..., None]], Callable[..., None]]
 """Makes a callback of the loop crash its actor if it raises."""
 
 
 class Teller:
-    """Emits `Spawned` of what has run for `announce_after_s`, and `ExitedMany` once a loop turn."""
+    """Emits `Spawned` of what has run for `announce_after_s`, and `ExitedMany`.
+
+    `queued` tells how many attempts stand behind others now.
+    """
 
     def __init__(
         self,
         emit: Callable[[Spawned | ExitedMany], None],
         guarded: Guard,
         announce_after_s: float,
+        queued: Callable[[], int],
     ) -> None:
+        self._queued = queued
+        self._telling: asyncio.Handle | None = None
+        self._holding = False
         self._emit = emit
         self._announce_after_s = announce_after_s
         self._announcements: dict[AttemptKey, Spawned] = {}
@@ -40,11 +52,23 @@ class Teller:
         self._announcements[spawned.task, spawned.attempt] = spawned
 
     def ended(self, exited: Exited) -> None:
-        """Told of with all others that end in this turn of the loop."""
+        """Told of with all others that end in this turn of the loop, or soon, if nobody waits."""
         self._announcements.pop(exited.key, None)
-        if not self._exits:
-            asyncio.get_running_loop().call_soon(self._tell_exits)
         self._exits.append(exited)
+        hold = self._queued() >= QUEUED_MIN and len(self._exits) < TOGETHER
+        if self._telling is None or (self._holding and not hold):
+            self._schedule(HELD_S if hold else 0.0)
+
+    def _schedule(self, delay_s: float) -> None:
+        if self._telling is not None:
+            self._telling.cancel()
+        loop = asyncio.get_running_loop()
+        self._holding = delay_s > 0
+        self._telling = (
+            loop.call_later(delay_s, self._tell_exits)
+            if delay_s
+            else loop.call_soon(self._tell_exits)
+        )
 
     def forget_starts(self) -> None:
         """An inventory tells of them all."""
@@ -52,11 +76,14 @@ class Teller:
 
     def flush(self) -> None:
         """Tell of every outcome now; later again if the receiver does not keep up."""
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         while self._exits:
             try:
                 self._emit(ExitedMany(self._exits[:EXITS_MAX]))
             except MailboxFull:
-                asyncio.get_running_loop().call_later(EMIT_RETRY_S, self._tell_exits)
+                self._schedule(EMIT_RETRY_S)
                 return
             del self._exits[:EXITS_MAX]
 
