@@ -45,6 +45,7 @@ from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
 
 READY = "ready"
 SWITCH_S = 0.0005
+ASK_AGAIN_S = 0.05
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -211,7 +212,9 @@ class Core:
                 await executor.call(SetDraining(True), timeout_s=10.0)
                 await executor.call(WaitIdle(), timeout_s=3600.0)
             except Unavailable:
-                continue  # It was restarted, or there is still something running.
+                # It is being restarted (let that happen), or there is still something running.
+                await asyncio.sleep(ASK_AGAIN_S)
+                continue
             return
 
     # ---- the tree ----

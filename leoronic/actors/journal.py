@@ -13,8 +13,9 @@ import os
 import sqlite3
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -38,7 +39,13 @@ from leoronic.core.queue_messages import (
 )
 from leoronic.core.run import AttemptKey
 from leoronic.errors import DiskFull, LeoronicError
-from leoronic.journal.database import connect_reader, open_database
+from leoronic.journal.database import (
+    connect_reader,
+    means_damage,
+    open_database,
+    suspect,
+    trust,
+)
 from leoronic.journal.journal import Journal, as_disk_full
 from leoronic.journal.reads import Reads
 from leoronic.runtime.actor import NO_REPLY, Actor
@@ -130,6 +137,20 @@ class JournalActor(Actor):
 
     async def handle(self, message: Any) -> Any:
         """Take appends, and answer what is asked of the disk."""
+        with self._watching():
+            return await self._handle(message)
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """A database that fails as it should not is checked whole when it is opened again."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            if not isinstance(error, sqlite3.OperationalError) or means_damage(error):
+                suspect(self._path)
+            raise
+
+    async def _handle(self, message: Any) -> Any:
         match message:
             case Append():
                 self._waiting.append(message)
@@ -167,6 +188,10 @@ class JournalActor(Actor):
             self._cycle = self.context.spawn(self._run(), "commits")
 
     async def _run(self) -> None:
+        with self._watching():
+            await self._work()
+
+    async def _work(self) -> None:
         while self._waiting or self._boundary:
             if self._waiting:
                 # An end frees room for a start: give that start the few hops it needs to get
@@ -303,6 +328,7 @@ class JournalActor(Actor):
         while part := list(islice(live, SLICE_ENTRIES)):
             await self._tell(message.sender, Loaded(part, life=message.life))
             await asyncio.sleep(0)
+        trust(self._path)
         await self._tell(
             message.sender,
             Loaded(

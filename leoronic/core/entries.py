@@ -53,7 +53,8 @@ class Finished(_Entry, frozen=True):
 class Lost(_Entry, frozen=True):
     """An attempt can't be accounted for. `suspicion` says why.
 
-    It is tried again, unless `hold`: then the task waits for somebody to release it.
+    It is tried again, unless `hold`: then the task waits for somebody to release it. If not
+    `begun`, nothing of it ever ran: it counts for nothing.
     """
 
     task: str
@@ -61,6 +62,7 @@ class Lost(_Entry, frozen=True):
     at: float
     suspicion: str
     hold: bool = False
+    begun: bool = True
 
 
 class Cancelled(_Entry, frozen=True):

@@ -13,7 +13,7 @@ runner starts the next of a lane by itself, and the share of the ledger passes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
 from msgspec import structs
@@ -67,6 +67,10 @@ from leoronic.core.spec import TaskSpec, bash_text
 from leoronic.errors import Refused
 
 RETRY_APPEND_S = 1.0
+# Of text in one frame: each character may need six bytes there.
+RUNS_TEXT_MAX = 1024 * 1024
+# The runner holds 4,096, ended ones among them until their outcomes are on disk.
+ATTEMPTS_MAX = 3000
 
 
 class Start:
@@ -370,6 +374,8 @@ class ExecutorMachine:
     def _takes(self, task_class: TaskClass) -> bool:
         if self._abandoned or (self._draining and not task_class.node):
             return False
+        if len(self._attempts) >= ATTEMPTS_MAX:
+            return False
         return self._ledger.fits(task_class.need)
 
     def _on_appended(self, message: Appended) -> None:
@@ -405,7 +411,8 @@ class ExecutorMachine:
         if not self._connected or not self._unsent:
             return
         runs, self._unsent = self._unsent, []
-        self._send("runner_host", Runs([self._in_lane(run) for run in runs]))
+        for some in _frames(runs):
+            self._send("runner_host", Runs([self._in_lane(run) for run in some]))
         for run in runs:
             reason = self._attempts[run.key].stop_reason
             if reason:
@@ -480,8 +487,7 @@ class ExecutorMachine:
                 duration_s = outcome.finished_at - outcome.started_at
                 self._lanes.note_duration(attempt.class_number, duration_s)
                 self._release(exited.key)
-                final = outcome.succeeded or attempt.retries_left <= 0 or bool(attempt.stop_reason)
-                entries.append(Finished(exited.task, exited.attempt, outcome, final))
+                entries.append(_ending(exited, outcome, attempt, self._now))
         if entries:
             self._append(entries)
         if unknown:
@@ -560,6 +566,30 @@ class ExecutorMachine:
             "free": self._ledger.free(),
             "connected": self._connected,
         }
+
+
+def _ending(exited: Exited, outcome: Outcome, attempt: _Attempt, now: float) -> Entry:
+    """The entry that tells of an attempt's end."""
+    if outcome.not_started and not attempt.stop_reason:
+        # For want of something that may pass: it counts for nothing, and is tried again.
+        return Lost(exited.task, exited.attempt, now, outcome.reason, hold=False, begun=False)
+    final = outcome.succeeded or attempt.retries_left <= 0 or bool(attempt.stop_reason)
+    return Finished(exited.task, exited.attempt, outcome, final)
+
+
+def _frames(runs: list[Run]) -> Iterator[list[Run]]:
+    """`runs` in parts that fit a frame each; one that is big goes alone."""
+    some: list[Run] = []
+    size = 0
+    for run in runs:
+        own = len(run.command) + len(run.stdin) + sum(map(len, run.env.values()))
+        if some and size + own > RUNS_TEXT_MAX:
+            yield some
+            some, size = [], 0
+        some.append(run)
+        size += own
+    if some:
+        yield some
 
 
 def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str, root: str = "") -> Run:

@@ -18,7 +18,7 @@ from leoronic.core.json_text import kind
 from leoronic.core.spec import After
 
 COMMAND_BYTES_MAX = 1024 * 1024
-STDIN_BYTES_MAX = 8 * 1024 * 1024
+STDIN_BYTES_MAX = 1024 * 1024
 # Linux refuses to start a program with a longer string in its environment (MAX_ARG_STRLEN).
 ENV_ENTRY_BYTES_MAX = 131_071
 ENV_ENTRIES_MAX = 1000

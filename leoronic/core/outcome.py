@@ -30,7 +30,8 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     """What became of one attempt. Exactly one of `exit_code` and `signal` is set if it ran.
 
     `reason` says in words what ended it, when that was not the task itself: `cancelled`,
-    `time limit 5 s`, `killed: memory 512 MiB`, `cannot start: ...`. `stragglers` counts
+    `time limit 5 s`, `killed: memory 512 MiB`, `cannot start: ...`. `not_started`:
+    nothing ran, for want of something that may pass: it is to be tried again. `stragglers` counts
     processes of the task that outlived its shell and were ended.
     """
 
@@ -44,6 +45,7 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     stdout: StreamRef = StreamRef()
     stderr: StreamRef = StreamRef()
     stragglers: int = 0
+    not_started: bool = False
 
     @property
     def succeeded(self) -> bool:

@@ -49,6 +49,10 @@ from leoronic.core.records import (
 from leoronic.core.spec import TaskSpec, element_count
 
 
+# A machine that lacked something to start a task (processes, files) gets this long to recover.
+NOT_STARTED_DELAY_S = 2.0
+
+
 class Tasks:
     """See the module. Everything it knows can be had again from the journal."""
 
@@ -236,7 +240,10 @@ class Tasks:
         if record is None or entry.attempt < record.attempt or entry.attempt <= record.closed:
             return
         record.attempt = record.closed = entry.attempt
-        record.losses += 1
+        if entry.begun:
+            record.losses += 1
+        else:
+            record.not_before = entry.at + NOT_STARTED_DELAY_S
         if entry.hold:
             record.lost_hold = max(record.lost_hold, entry.attempt)
         self.effects.append(

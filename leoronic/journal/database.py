@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from leoronic.errors import LeoronicError
 from leoronic.journal.schema import PRAGMAS, TABLES, VERSION
 
 # A whole check reads every page: for big files the cheap checks must do, to be back within 2 s.
@@ -28,22 +29,30 @@ class Opened(NamedTuple):
     story: str
 
 
+class VersionError(LeoronicError):
+    """The file was made by another version of this program; it is left alone."""
+
+    code = "version"
+    definite = True
+
+
 class DamagedError(Exception):
     """The file is not a sound database of this version; the message says why."""
 
 
-def open_database(path: Path, *, first_start: bool, thorough: bool = False) -> Opened:
+def open_database(path: Path, *, first_start: bool) -> Opened:
     """Open `path`, or start a new one in its place if it is missing or damaged.
 
     A new database means a new node id, because the numbers of the old journal are spent. Raises
-    `sqlite3.OperationalError` if there is no room, or it can't be opened for other reasons.
+    `VersionError`, or `sqlite3.OperationalError` if there is no room, or it can't be opened for
+    other reasons.
     """
     story = ""
     if path.exists():
         try:
-            return Opened(*_open_old(path, thorough), "")
+            return Opened(*_open_old(path, distrust(path)), "")
         except (DamagedError, sqlite3.DatabaseError) as error:
-            if isinstance(error, sqlite3.OperationalError) and not _means_damage(error):
+            if isinstance(error, sqlite3.OperationalError) and not means_damage(error):
                 raise
             aside = set_aside(path)
             story = f"the database was damaged ({error}); it was set aside as {aside.name}"
@@ -85,6 +94,7 @@ def new_node_id() -> str:
 
 def set_aside(path: Path) -> Path:
     """Rename a database and what belongs to it, so that nothing is destroyed."""
+    trust(path)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     aside = path.with_name(f"{path.name}.damaged-{stamp}")
     count = 1
@@ -108,14 +118,44 @@ def _make_new(path: Path) -> tuple[sqlite3.Connection, str]:
     return connection, node
 
 
-def _open_old(path: Path, thorough: bool) -> tuple[sqlite3.Connection, str]:
+def distrust(path: Path) -> int:
+    """How often the database at `path` failed since it was last read whole (see `suspect`)."""
+    try:
+        return int(_suspicion(path).read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def suspect(path: Path) -> None:
+    """Reading or writing it failed as it should not: check all of it when it is opened again."""
+    with contextlib.suppress(OSError):
+        _suspicion(path).write_text(str(distrust(path) + 1))
+
+
+def trust(path: Path) -> None:
+    """It was read whole: there is nothing wrong with it."""
+    _suspicion(path).unlink(missing_ok=True)
+
+
+def _suspicion(path: Path) -> Path:
+    return path.with_name(f"{path.name}.suspect")
+
+
+def _open_old(path: Path, failures: int) -> tuple[sqlite3.Connection, str]:
     _check_header(path)
+    if failures > 1:
+        raise DamagedError("it could not be read, though a check found nothing")
     connection = connect(path)
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            raise DamagedError("it has no tables")
         if version != VERSION:
-            raise DamagedError(f"it has version {version}, this program knows {VERSION}")
-        if thorough or path.stat().st_size <= FULL_CHECK_BYTES_MAX:
+            raise VersionError(
+                f"{path} is of version {version}, this program knows {VERSION}: use the program "
+                "that made it, or move the file away to start with an empty queue"
+            )
+        if failures or path.stat().st_size <= FULL_CHECK_BYTES_MAX:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
                 raise DamagedError(found)
@@ -147,7 +187,7 @@ def _check_header(path: Path) -> None:
         raise DamagedError(f"it was cut off at {size} of {page * pages} bytes")
 
 
-def _means_damage(error: sqlite3.OperationalError) -> bool:
+def means_damage(error: sqlite3.OperationalError) -> bool:
     """Whether it is the file's own fault, and no lack of room or of permission."""
     return "malformed" in str(error) or "no such table" in str(error)
 

@@ -34,13 +34,13 @@ from leoronic.errors import DiskFull
 from leoronic.journal.schema import STATE_CODES
 
 _START = """
-INSERT INTO attempts(task, attempt, node, runner, started_at)
-SELECT :task, :attempt, :node, :runner, :at
+INSERT INTO attempts(task, attempt, node, runner, started_at, start_no)
+SELECT :task, :attempt, :node, :runner, :at, :number
 WHERE (SELECT state FROM tasks WHERE id = :base) = 0
   AND NOT EXISTS (SELECT 1 FROM attempts WHERE task = :task AND (attempt >= :attempt OR final = 1))
 """
 _FINISH = """
-UPDATE attempts SET ended_at = ?, outcome = ?, final = ?, state = ?
+UPDATE attempts SET ended_at = ?, outcome = ?, final = ?, state = ?, end_no = ?
 WHERE task = ? AND attempt = ? AND ended_at IS NULL
 """
 _IS_FINAL = """
@@ -48,10 +48,22 @@ SELECT (SELECT state FROM tasks WHERE id = ?) > 0
     OR EXISTS (SELECT 1 FROM attempts WHERE task = ? AND final = 1)
 """
 _LOSE = """
-UPDATE attempts SET ended_at = ?, lost = ?, hold = ?
+UPDATE attempts SET ended_at = ?, lost = ?, hold = ?, begun = ?, end_no = ?
 WHERE task = ? AND attempt = ? AND ended_at IS NULL
 """
 _END_TASK = "UPDATE tasks SET state = ?, ended_at = ? WHERE id = ? AND state = 0"
+_NUMBER_END = "UPDATE tasks SET end_no = ? WHERE id = ? AND end_no IS NULL"
+_FORGET_ENTRIES = """
+DELETE FROM entries WHERE origin = 1 AND number IN (
+  SELECT start_no FROM attempts WHERE task = :id OR (task > :low AND task < :high)
+  UNION ALL
+  SELECT end_no FROM attempts WHERE task = :id OR (task > :low AND task < :high)
+  UNION ALL
+  SELECT end_no FROM tasks WHERE id = :id
+  UNION ALL
+  SELECT ord FROM tasks WHERE id = :id
+) AND number < :last
+"""
 _COUNT_ELEMENTS = """
 UPDATE tasks SET
   succeeded = (SELECT count(*) FROM attempts WHERE task > :low AND task < :high AND state = 1),
@@ -59,8 +71,8 @@ UPDATE tasks SET
 WHERE id = :id AND elements IS NOT NULL
 """
 _CANCEL_ELEMENT = """
-INSERT OR IGNORE INTO attempts(task, attempt, node, ended_at, final, state)
-SELECT ?1, 0, '', ?2, 1, ?3
+INSERT OR IGNORE INTO attempts(task, attempt, node, ended_at, final, state, end_no)
+SELECT ?1, 0, '', ?2, 1, ?3, ?4
 WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE task = ?1 AND final = 1)
 """
 _ADD_TASK = """
@@ -69,9 +81,12 @@ VALUES (?, ?, 1, ?, ?, ?, ?, ?)
 """
 
 _OLD_TASKS = """
-SELECT ord, id FROM tasks t WHERE state > 0 AND ended_at < ? AND NOT EXISTS (
+SELECT ord, id FROM tasks t WHERE state > 0 AND ended_at < :before
+AND ord < coalesce(
+  (SELECT ord FROM tasks WHERE submitted_at >= :before ORDER BY ord LIMIT 1), 9223372036854775807
+) AND NOT EXISTS (
   SELECT 1 FROM dependencies d JOIN tasks c ON c.id = d.task WHERE d.parent = t.id AND c.state = 0
-) ORDER BY ord LIMIT ?
+) ORDER BY ord LIMIT :most
 """
 
 _outcome_encoder = msgspec.json.Encoder()
@@ -127,7 +142,7 @@ class Journal:
                 if new_tasks:
                     self.connection.executemany(_ADD_TASK, new_tasks)
                     new_tasks = []
-                if not self._appliers[type(entry)](entry):
+                if not self._appliers[type(entry)](entry, number):
                     assert isinstance(entry, Started)
                     refused.add((entry.task, entry.attempt))
                     continue
@@ -164,21 +179,24 @@ class Journal:
         """In the open transaction, forget tasks that ended before `before`; returns how many.
 
         What a live task runs after is kept: how it ended may still matter.
-        `commit` follows. Entries go once every task that is kept was submitted after them.
+        `commit` follows. Their entries go with them; those that are told apart by no task (holds,
+        tags) go once every task that is kept was submitted after them.
         """
         execute = self.connection.execute
         if not self.connection.in_transaction:
             execute("BEGIN IMMEDIATE")
         old = execute(
             _OLD_TASKS,
-            (before, tasks_max),
+            {"before": before, "most": tasks_max},
         ).fetchall()
         for order, task in old:
+            low, high = element_range(task)
+            # The very last entry stays: it tells which number comes next.
+            execute(_FORGET_ENTRIES, {"id": task, "low": low, "high": high, "last": self.number})
             execute("DELETE FROM dependencies WHERE parent = ?", (task,))
             execute("DELETE FROM attempts WHERE task = ?", (task,))
-            execute("DELETE FROM attempts WHERE task > ? AND task < ?", element_range(task))
+            execute("DELETE FROM attempts WHERE task > ? AND task < ?", (low, high))
             execute("DELETE FROM tasks WHERE ord = ?", (order,))
-            execute("DELETE FROM entries WHERE origin = 1 AND number = ?", (order,))
         if old:
             kept = execute("SELECT min(ord) FROM tasks").fetchone()[0]
             # The last entry stays: it tells which number comes next.
@@ -188,7 +206,7 @@ class Journal:
 
     # ---- the join; each returns whether the entry is to be kept ----
 
-    def _started(self, entry: Started) -> bool:
+    def _started(self, entry: Started, number: int) -> bool:
         element = split_element(entry.task)
         cursor = self.connection.execute(
             _START,
@@ -197,13 +215,14 @@ class Journal:
                 "attempt": entry.attempt,
                 "node": entry.node,
                 "runner": entry.runner,
+                "number": number,
                 "at": entry.at,
                 "base": element[0] if element else entry.task,
             },
         )
         return cursor.rowcount == 1
 
-    def _finished(self, entry: Finished) -> bool:
+    def _finished(self, entry: Finished, number: int) -> bool:
         outcome = entry.outcome
         final, state = entry.final, 0
         if final:
@@ -212,7 +231,7 @@ class Journal:
         text = _outcome_encoder.encode(outcome)
         self.connection.execute(
             _FINISH,
-            (outcome.finished_at, text, final, state * final, entry.task, entry.attempt),
+            (outcome.finished_at, text, final, state * final, number, entry.task, entry.attempt),
         )
         return True
 
@@ -224,33 +243,43 @@ class Journal:
         found = self.connection.execute(_IS_FINAL, (element[0], task)).fetchone()
         return not found[0]
 
-    def _lost(self, entry: Lost) -> bool:
+    def _lost(self, entry: Lost, number: int) -> bool:
         self.connection.execute(
-            _LOSE, (entry.at, entry.suspicion, entry.hold, entry.task, entry.attempt)
+            _LOSE,
+            (
+                entry.at,
+                entry.suspicion,
+                entry.hold,
+                entry.begun,
+                number,
+                entry.task,
+                entry.attempt,
+            ),
         )
         return True
 
-    def _cancelled(self, entry: Cancelled) -> bool:
+    def _cancelled(self, entry: Cancelled, number: int) -> bool:
         code = STATE_CODES["cancelled"]
         if split_element(entry.task):
-            self.connection.execute(_CANCEL_ELEMENT, (entry.task, entry.at, code))
+            self.connection.execute(_CANCEL_ELEMENT, (entry.task, entry.at, code, number))
         else:
-            self._end_task(entry.task, code, entry.at)
+            self._end_task(entry.task, code, entry.at, number)
         return True
 
-    def _end_task(self, task: str, code: int, at: float) -> None:
+    def _end_task(self, task: str, code: int, at: float, number: int) -> None:
         self.connection.execute(_END_TASK, (code, at, task))
+        self.connection.execute(_NUMBER_END, (number, task))
         low, high = element_range(task)
         self.connection.execute(_COUNT_ELEMENTS, {"id": task, "low": low, "high": high})
 
-    def _held(self, entry: Held) -> bool:
+    def _held(self, entry: Held, number: int) -> bool:
         self.connection.execute(
             "UPDATE tasks SET revision = ?, held = ? WHERE id = ? AND revision < ?",
             (entry.revision, entry.reason or "held", entry.task, entry.revision),
         )
         return True
 
-    def _released(self, entry: Released) -> bool:
+    def _released(self, entry: Released, number: int) -> bool:
         self.connection.execute(
             "UPDATE tasks SET revision = ?, held = NULL WHERE id = ? AND revision < ?",
             (entry.revision, entry.task, entry.revision),
@@ -261,11 +290,11 @@ class Journal:
         )
         return True
 
-    def _ended(self, entry: Ended) -> bool:
-        self._end_task(entry.task, STATE_CODES[entry.state], entry.at)
+    def _ended(self, entry: Ended, number: int) -> bool:
+        self._end_task(entry.task, STATE_CODES[entry.state], entry.at, number)
         return True
 
-    def _tagged(self, entry: Tagged | Untagged) -> bool:
+    def _tagged(self, entry: Tagged | Untagged, number: int) -> bool:
         self.connection.execute(
             "INSERT INTO tags VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE "
             "SET at = ?3, present = ?4 WHERE at <= ?3",

@@ -21,6 +21,9 @@ from leoronic.journal.schema import STATE_CODES, STATE_NAMES
 
 _outcomes: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
 
+# How an attempt that has no outcome counts: 0 not at all, 1 as a loss, 2 as never begun.
+_LOSS = "CASE WHEN lost IS NULL THEN 0 WHEN begun THEN 1 ELSE 2 END"
+
 _TASK = """
 SELECT t.ord, t.id, t.state, t.submitted_at, t.ended_at, t.held, t.elements, t.succeeded,
        t.failed, o.node, e.body, t.redo_of
@@ -58,6 +61,7 @@ class AttemptRow(NamedTuple):
     final_state: str | None
     lost: str | None
     outcome: Outcome | None
+    begun: bool = True
 
 
 class Reads:
@@ -86,7 +90,7 @@ class Reads:
     def attempts(self, task: str) -> list[AttemptRow]:
         """The attempts of a task or an element, oldest first."""
         rows = self._connection.execute(
-            "SELECT task, attempt, node, started_at, ended_at, final, state, lost, outcome "
+            "SELECT task, attempt, node, started_at, ended_at, final, state, lost, outcome, begun "
             "FROM attempts WHERE task = ? ORDER BY attempt",
             (task,),
         )
@@ -96,7 +100,7 @@ class Reads:
         """One of an array's elements that failed."""
         low, high = element_range(array)
         row = self._connection.execute(
-            "SELECT task, attempt, node, started_at, ended_at, final, state, lost, outcome "
+            "SELECT task, attempt, node, started_at, ended_at, final, state, lost, outcome, begun "
             "FROM attempts WHERE task > ? AND task < ? AND state = 2 ORDER BY task LIMIT 1",
             (low, high),
         ).fetchone()
@@ -195,7 +199,7 @@ class Reads:
         """All live tasks in order of submission, joined from their entries."""
         attempts: dict[str, list[tuple[Any, ...]]] = {}
         for row in self._connection.execute(
-            "SELECT a.task, a.attempt, a.node, a.ended_at, a.lost, a.hold FROM tasks t "
+            f"SELECT a.task, a.attempt, a.node, a.ended_at, {_LOSS}, a.hold FROM tasks t "
             "JOIN attempts a ON a.task = t.id WHERE t.state = 0 ORDER BY a.task, a.attempt"
         ):
             attempts.setdefault(row[0], []).append(row[1:])
@@ -235,7 +239,7 @@ class Reads:
             is_final,
             state,
         ) in self._connection.execute(
-            "SELECT task, attempt, node, ended_at, lost, hold, final, state FROM attempts "
+            f"SELECT task, attempt, node, ended_at, {_LOSS}, hold, final, state FROM attempts "
             "WHERE task > ? AND task < ? ORDER BY task, attempt",
             element_range(task),
         ):
@@ -291,6 +295,7 @@ class Reads:
         assert spec is not None, f"attempt of unknown task {task}"
         # The row before the first attempt says that an element was cancelled.
         earlier = [row for row in self.attempts(task) if 0 < row.attempt < attempt]
+        earlier = [row for row in earlier if row.begun]
         losses = sum(row.lost is not None for row in earlier)
         need = Need(
             milli(spec.cpus),
@@ -324,17 +329,17 @@ class Reads:
 
 
 def _join(rows: list[tuple[Any, ...]]) -> LoadedElement:
-    """Join attempts, oldest first: (attempt, node, ended_at, lost, hold)."""
+    """Join attempts, oldest first: (attempt, node, ended_at, loss, hold)."""
     if not rows:
         return LoadedElement()
     attempt, node, ended_at, _lost, _hold = rows[-1]
-    lost = [row for row in rows if row[3] is not None]
-    closed = [row for row in rows if row[2] is not None]
+    losses = sum(row[3] == 1 for row in rows)
+    failures = sum(row[2] is not None and row[3] == 0 for row in rows)
     return msgspec.convert(
         {
             "attempt": attempt,
-            "failures": len(closed) - len(lost),
-            "losses": len(lost),
+            "failures": failures,
+            "losses": losses,
             "lost_hold": max((row[0] for row in rows if row[4]), default=0),
             "running_on": node if ended_at is None else "",
             "ended_at": ended_at or 0.0,
@@ -378,4 +383,5 @@ def _attempt_row(row: tuple[Any, ...]) -> AttemptRow:
         final_state=STATE_NAMES[row[6]] if row[5] else None,
         lost=row[7],
         outcome=None if row[8] is None else _outcomes.decode(row[8]),
+        begun=bool(row[9]),
     )

@@ -47,7 +47,8 @@ CREATE TABLE tasks (
   state        INTEGER NOT NULL DEFAULT 0,
   ended_at     REAL,
   revision     INTEGER NOT NULL DEFAULT 0,
-  held         TEXT
+  held         TEXT,
+  end_no       INTEGER                -- of the Cancelled or Ended entry
 );
 CREATE UNIQUE INDEX tasks_id ON tasks(id);
 CREATE INDEX tasks_live ON tasks(ord) WHERE state = 0;
@@ -70,6 +71,9 @@ CREATE TABLE attempts (
   state      INTEGER NOT NULL DEFAULT 0,  -- as in tasks, of an attempt that is final
   lost       TEXT,                    -- the suspicion, if it was lost
   hold       INTEGER NOT NULL DEFAULT 0,
+  begun      INTEGER NOT NULL DEFAULT 1,  -- 0: lost before anything of it ran
+  start_no   INTEGER,                     -- the numbers of its entries
+  end_no     INTEGER,
   outcome    BLOB,                    -- JSON
   PRIMARY KEY (task, attempt)
 ) WITHOUT ROWID;

@@ -30,7 +30,7 @@ from typing import Any
 from leoronic.errors import LeoronicError, ProtocolError
 from leoronic.runtime.actor import Actor
 from leoronic.runtime.cell import Cell
-from leoronic.runtime.host_frames import ErrorPart, FromHost, Inflow, ToHost
+from leoronic.runtime.host_frames import ErrorPart, FromHost, Inflow, Outflow, ToHost
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.loop import run
 from leoronic.runtime.ref import ActorRef, Call, Directory, LocalRef
@@ -57,12 +57,15 @@ class HostSettings:
 class RemoteCall(Call):
     """A call that came over the socket."""
 
-    __slots__ = ("_answered", "_number", "_protocol")
+    __slots__ = ("_answered", "_number", "_outflow", "_protocol")
 
-    def __init__(self, message: Any, number: int, protocol: FrameProtocol) -> None:
+    def __init__(
+        self, message: Any, number: int, protocol: FrameProtocol, outflow: Outflow
+    ) -> None:
         super().__init__(message)
         self._number = number
         self._protocol = protocol
+        self._outflow = outflow
         self._answered = False
 
     @property
@@ -81,7 +84,7 @@ class RemoteCall(Call):
     def _send(self, answer: FromHost[Any]) -> None:
         if not self.done:
             self._answered = True
-            self._protocol.send(to_json(answer))
+            self._outflow.answer(answer)
 
 
 class OwnerRef(ActorRef):
@@ -132,6 +135,7 @@ class Host:
             on_exit=self._actor_ended,
         )
         self._inflow = Inflow(0)
+        self._outflow: Outflow | None = None
         self._orphaned: asyncio.TimerHandle | None = None
         self._over: asyncio.Future[int] | None = None
 
@@ -168,6 +172,7 @@ class Host:
             protocol.abort(ProtocolError(f"user {uid} may not own this host"))
             return
         older, self._owner.protocol = self._owner.protocol, protocol
+        self._outflow = Outflow(protocol)
         if older is not None:
             older.close(ProtocolError("a newer owner connected"))
         if self._orphaned is not None:
@@ -180,7 +185,8 @@ class Host:
         delivery = self._codec.decode(frame.json)
         item = delivery.message
         if delivery.call is not None:
-            item = RemoteCall(item, delivery.call, protocol)
+            assert self._outflow is not None
+            item = RemoteCall(item, delivery.call, protocol, self._outflow)
         self._inflow.add(protocol, self._ref, item)
 
     def _closed(self, protocol: FrameProtocol, reason: Exception | None) -> None:

@@ -16,11 +16,17 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from leoronic.errors import LeoronicError, MailboxFull, from_code
+from leoronic.errors import LeoronicError, MailboxFull, Unavailable, from_code
 from leoronic.runtime.ref import ActorRef
+from leoronic.wire.codec import to_json
 from leoronic.wire.protocol import FrameProtocol
 
 M = TypeVar("M")
+
+# Answers longer than this wait while the owner is slow to read; what is emitted may overtake them.
+LARGE_BYTES = 64 * 1024
+# So much of such answers may wait. Beyond it they are replaced by an error.
+LARGE_WAITING_BYTES_MAX = 16 * 1024 * 1024
 
 
 class ToHost(msgspec.Struct, Generic[M], frozen=True):
@@ -100,3 +106,39 @@ class Inflow:
         paused, self._paused = self._paused, None
         if paused is not None and paused.transport is not None and not paused.closed:
             paused.transport.resume_reading()
+
+
+class Outflow:
+    """Answers over one connection. Those that are large leave one by one, as they are read.
+
+    So however many are asked for at once, they do not fill the connection's buffer, which would
+    cost the owner the connection.
+    """
+
+    def __init__(self, protocol: FrameProtocol) -> None:
+        self._protocol = protocol
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
+        self._pump: asyncio.Task[None] | None = None
+
+    def answer(self, answer: FromHost[Any]) -> None:
+        """Send it, now or when there is room; an error in its place if it cannot be sent."""
+        data = to_json(answer)
+        if len(data) <= LARGE_BYTES:
+            self._protocol.send(data)
+        elif self._waiting_bytes + len(data) > LARGE_WAITING_BYTES_MAX:
+            error = Unavailable("too many large answers wait to be read")
+            self._protocol.send(to_json(FromHost(answer=answer.answer, error=ErrorPart.of(error))))
+        else:
+            self._waiting.append(data)
+            self._waiting_bytes += len(data)
+            if self._pump is None:
+                self._pump = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while self._waiting and not self._protocol.closed:
+            await self._protocol.drained()
+            data = self._waiting.popleft()
+            self._waiting_bytes -= len(data)
+            self._protocol.send(data)
+        self._pump = None

@@ -35,7 +35,7 @@ from leoronic.core.effects import (
     Send,
     SetTimer,
 )
-from leoronic.errors import MailboxFull, Unavailable
+from leoronic.errors import MailboxFull, ProtocolError, Unavailable
 from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.runtime.ref import ActorRef, Call
 
@@ -135,6 +135,9 @@ class MachineActor(Actor):
                 self.context.spawn(self._drain(ref, waiting), f"outbox to {to}")
             except Unavailable:
                 return  # It is between two lives: messages to it are lost, as for any cast.
+            except ProtocolError as error:
+                self._too_large(to, message, error)
+                return
             else:
                 return
         waiting.append(message)
@@ -143,11 +146,20 @@ class MachineActor(Actor):
     async def _drain(self, ref: ActorRef, waiting: deque[Any]) -> None:
         # `waiting` is not empty when this first runs: `_send` appends in the same turn.
         while waiting:
-            await ref.cast(waiting[0])
+            try:
+                await ref.cast(waiting[0])
+            except ProtocolError as error:
+                self._too_large(ref.name, waiting[0], error)
             waiting.popleft()
             self._outbox_length -= 1
             self._left.set()
         del self._outbox[ref.name]
+
+    def _too_large(self, to: str, message: Any, error: ProtocolError) -> None:
+        """It can never be sent: lost, as to an actor that is gone."""
+        self.context.log.error(
+            "message_too_large", to=to, message=type(message).__name__, error=error.message
+        )
 
     async def _outbox_has_room(self) -> None:
         while self._outbox_length > self._outbox_max:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from leoronic.errors import ActorGone, CallTimeout, MailboxFull
+from leoronic.errors import ActorGone, CallTimeout, MailboxFull, ProtocolError
 from leoronic.runtime.host_frames import FromHost, ToHost
 from leoronic.runtime.ref import CALL_TIMEOUT_S, ActorRef
 from leoronic.wire.codec import to_json
@@ -17,8 +17,17 @@ SEND_BYTES_HIGH = 1024 * 1024
 UNFLUSHED_MAX = 256
 
 
+class MessageTooLarge(ProtocolError):
+    """It does not fit into a frame; nothing was sent."""
+
+    definite = True
+
+
 class RemoteRef(ActorRef):
-    """A reference to an actor in a host process. At most `calls_max` calls wait for answers."""
+    """A reference to an actor in a host process. At most `calls_max` calls wait for answers.
+
+    Besides what an `ActorRef` raises: `MessageTooLarge`.
+    """
 
     __slots__ = (
         "_answers",
@@ -55,9 +64,9 @@ class RemoteRef(ActorRef):
         answer = loop.create_future()
         # Unique over all connections of this process, so a late answer finds nobody.
         number = self.sent
+        self._send(number, message)
         self._answers[number] = answer
         self.answers_high = max(self.answers_high, len(self._answers))
-        self._send(number, message)
         timer = loop.call_later(timeout_s, _expire, answer, self.name, timeout_s)
         try:
             return await answer
@@ -110,9 +119,15 @@ class RemoteRef(ActorRef):
 
     def _send(self, number: int | None, message: Any) -> None:
         assert self._protocol is not None
+        data = to_json(ToHost(number, message))
+        # Counted first: the number must not be given twice.
         self.sent += 1
         self._unflushed += 1
-        self._protocol.send(to_json(ToHost(number, message)))
+        try:
+            self._protocol.send(data)
+        except ProtocolError as error:
+            what = type(message).__name__
+            raise MessageTooLarge(f"{what} to {self.name} was not sent: {error.message}") from error
 
     def _is_slow(self, protocol: FrameProtocol) -> bool:
         transport = protocol.transport

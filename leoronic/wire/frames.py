@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from leoronic.errors import ProtocolError
 
-JSON_BYTES_MAX = 16 * 1024 * 1024
+# The biggest message is a task to be run: 3 MiB of text, of which each byte may need six.
+JSON_BYTES_MAX = 32 * 1024 * 1024
 BLOB_BYTES_MAX = 16 * 1024 * 1024
 HEADER = struct.Struct("!II")
 

@@ -13,7 +13,7 @@ from typing import cast
 from leoronic.errors import ProtocolError
 from leoronic.wire.frames import Frame, FrameDecoder, encode_frame
 
-SEND_BYTES_MAX = 64 * 1024 * 1024
+SEND_BYTES_MAX = 256 * 1024 * 1024
 
 OnFrame = Callable[["FrameProtocol", Frame], None]
 OnClosed = Callable[["FrameProtocol", Exception | None], None]

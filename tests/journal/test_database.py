@@ -10,13 +10,17 @@ import pytest
 
 from leoronic.core.entries import Cancelled, Started, Submitted
 from leoronic.core.spec import TaskSpec
+from leoronic.journal import database
 from leoronic.journal.database import (
     Opened,
+    VersionError,
     connect,
     connect_reader,
+    distrust,
     new_node_id,
     open_database,
     set_aside,
+    suspect,
 )
 from leoronic.journal.journal import Journal
 from leoronic.journal.reads import Reads
@@ -58,7 +62,7 @@ def test_the_first_start(path: Path) -> None:
 def test_opened_again(path: Path) -> None:
     """The same node, the same numbers, the same live tasks."""
     first = filled(path)
-    again = open_database(path, first_start=False, thorough=True)
+    again = open_database(path, first_start=False)
     assert (first.node, "") == (again.node, again.story)
     assert 302 == Journal(again.connection, again.node).number
     live = list(Reads(again.connection).live())
@@ -147,7 +151,6 @@ def without_tables(path: Path) -> None:
         (cut_to_a_few_bytes, "it is not a database"),
         (empty, "it is empty"),
         (replace_by_a_folder, "it is not a file"),
-        (newer_version, f"it has version {VERSION + 1}, this program knows {VERSION}"),
         (without_node, "it has no node id"),
         (without_tables, "no such table"),
     ],
@@ -168,6 +171,39 @@ def test_a_damaged_file_is_set_aside_and_told(path: Path, damage: object, why: s
         assert before == path.with_name(name).read_bytes()
     assert first.node != opened.node
     assert [] == list(Reads(opened.connection).live())
+    opened.connection.close()
+
+
+def test_another_version_is_left_alone(path: Path) -> None:
+    """A newer program's file is neither used nor moved: the node says what to do, and stops."""
+    filled(path)
+    newer_version(path)
+    with pytest.raises(VersionError, match=f"of version {VERSION + 1}, this program knows"):
+        open_database(path, first_start=False)
+    assert [] == aside(path)
+
+
+def test_a_suspected_file_is_checked_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A big file is trusted at first; one that failed is read whole, and damage in it found."""
+    monkeypatch.setattr(database, "FULL_CHECK_BYTES_MAX", 0)
+    filled(path)
+    damage_pages(path)
+    open_database(path, first_start=False).connection.close()
+    suspect(path)
+    opened = open_database(path, first_start=False)
+    assert "the database was damaged" in opened.story
+    assert 0 == distrust(path)
+    opened.connection.close()
+
+
+def test_a_file_that_fails_again_and_again_is_set_aside(path: Path) -> None:
+    """Even if a check finds nothing: a node must come up."""
+    filled(path)
+    suspect(path)
+    open_database(path, first_start=False).connection.close()
+    suspect(path)
+    opened = open_database(path, first_start=False)
+    assert "it could not be read, though a check found nothing" in opened.story
     opened.connection.close()
 
 

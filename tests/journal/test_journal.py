@@ -287,3 +287,16 @@ def test_what_a_live_task_runs_after_is_not_forgotten(disk: Disk) -> None:
     assert 2 == disk.journal.trim(1e12, 10)
     disk.journal.commit()
     assert [] == disk.reads.find("a")
+
+
+def test_entries_go_with_their_tasks(disk: Disk) -> None:
+    """One old task that lives keeps nothing of the others."""
+    disk.write(submitted("old"))
+    for number in range(20):
+        task = f"t{number}"
+        disk.write(submitted(task), Started(task, 1, "n", 1.0), Finished(task, 1, GOOD, True))
+    disk.write(submitted("c", count=2), Started("c.0", 1, "n", 1.0))
+    disk.write(Finished("c.0", 1, GOOD, True), Cancelled("c", 1.0))
+    assert 21 == disk.journal.trim(1e12, 100)
+    disk.journal.commit()
+    assert [1, 65] == [number for number, _ in disk.stored()]
