@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from integration.harness import Node, running, wait_until
-from leoronic.core.commands import List, Logs, Show, Status
+from leoronic.core.commands import Cancel, List, Logs, Show, Status
 from leoronic.errors import LeoronicError
 
 ANSWER_S_MAX = 1.0
@@ -297,3 +297,48 @@ def test_followers_that_never_read(node: Node, bystander: Bystander) -> None:
         assert node.memory() < before + 64 * MIB
     assert 100_000_000 == node.show(task)["stdout_bytes"]
     assert b"over\n" == node.output(task, "stderr")
+
+
+def test_a_flood_of_logs(node: Node, bystander: Bystander) -> None:
+    """So many readers of a running task cost the runner neither its connection nor its life."""
+    [task] = node.submit("head -c 20000000 /dev/zero; sleep 60")
+    runner = node.runner_pid()
+    wait_until(lambda: sum(map(len, node.parts(task))) == 20_000_000, "it has printed")
+    before = node.memory()
+    command = {"type": "logs", "id": task}
+    flood = b"".join(
+        frame(orjson.dumps({"request": number, "command": command})) for number in range(64)
+    )
+    for _ in range(2):
+        with contextlib.ExitStack() as stack:
+            for _ in range(8):
+                send(stack.enter_context(connected(node)), flood)
+            time.sleep(1.0)
+            assert node.memory() < before + 256 * MIB
+    assert 20_000_000 == sum(map(len, node.parts(task)))
+    assert "running" == node.show(task)["state"]
+    assert runner == node.runner_pid()
+    told = {"child_crashed", "reattached", "owner_disconnected"}
+    assert not [event for event in node.events() if event["event"] in told]
+    node.ask(Cancel([task]))
+    node.wait(task)
+
+
+def test_pages_of_big_tasks(node: Node, bystander: Bystander) -> None:
+    """A list of them comes in as many pages as it takes; each can be shown."""
+    [gate] = node.submit("sleep 60")
+    tasks = [
+        task
+        for number in range(20)
+        for task in node.submit({"command": f": {number} " + "x" * 900_000, "after": [gate]})
+    ]
+    found: list[str] = []
+    before, more = None, True
+    while more:
+        page = node.ask(List(before=before))
+        found += [task["id"] for task in page["tasks"]]
+        before, more = page["tasks"][-1]["order"], page["more"]
+    assert tasks == [task for task in reversed(found) if task in set(tasks)]
+    assert 900_000 < len(node.show(tasks[0])["command"])
+    node.ask(Cancel([*tasks, gate]))
+    node.wait(gate)

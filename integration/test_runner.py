@@ -242,6 +242,7 @@ async def test_missing_folder(bench: Bench) -> None:
     assert outcome.reason.startswith("cannot start: "), outcome
     bench.root.rename(bench.root.with_name(bench.root.name + "-away"))
     outcome = await bench.run("true", fresh_shell=True)
+    assert not outcome.not_started
     bench.root.with_name(bench.root.name + "-away").rename(bench.root)
     assert f"cannot start: No such file or directory: {bench.root}" == outcome.reason
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from integration.runner_harness import running
+from leoronic.runner import actor
 
 ROOT = Path(__file__).resolve().parents[1]
 GIB = 1 << 30
@@ -212,6 +214,75 @@ async def test_small_file_goes_with_its_attempt() -> None:
         assert "one\ntwo\n" == file.read_text()
         await bench.forget(key)
         assert [] == list(bench.config.output_dir.iterdir())
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.EAGAIN])
+async def test_short_want_of_anything(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that the machine refuses for a moment succeeds a moment later."""
+    refusals = 2
+    pipe = os.pipe
+
+    def refusing() -> tuple[int, int]:
+        nonlocal refusals
+        if refusals:
+            refusals -= 1
+            raise OSError(number, os.strerror(number))
+        return pipe()
+
+    async with running(warm_shells_max=0) as bench:
+        monkeypatch.setattr(os, "pipe", refusing)
+        outcome = await bench.run("echo hi")
+    assert (b"hi\n", "", 0) == (outcome.stdout.inline, outcome.reason, refusals)
+
+
+async def test_lasting_want_of_anything(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the machine refuses for more than a second is not started, which is no failure."""
+
+    def refusing() -> tuple[int, int]:
+        raise OSError(errno.ENFILE, os.strerror(errno.ENFILE))
+
+    async with running(warm_shells_max=0) as bench:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pipe", refusing)
+            outcome = await bench.run("echo hi")
+        assert outcome.not_started
+        assert "cannot start: Too many open files in system" == outcome.reason
+        assert b"hi\n" == (await bench.run("echo hi")).stdout.inline
+
+
+async def test_as_many_attempts_as_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where fewer descriptors may be open, fewer attempts are held; the rest is told so."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (limits[0], 175))
+    async with running(warm_shells_max=0) as bench:
+        keys = [await bench.start("sleep 0.2; echo hi") for _ in range(4)]
+        outcomes = [await bench.outcome(key) for key in keys]
+    assert [False, False, False, True] == [outcome.not_started for outcome in outcomes]
+    assert "cannot start: the runner holds 3 attempts already" == outcomes[3].reason
+
+
+async def test_silent_output_stays_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a task that runs are never old, though it printed nothing for weeks."""
+    monkeypatch.setattr(actor, "REAP_S", 0.05)
+    monkeypatch.setattr(actor, "TOUCH_S", 0.05)
+    async with running(file_after_s=0.1) as bench:
+        key = await bench.start("echo one; sleep 300")
+        file = bench.config.output_dir / f"{key[0]}.1.stdout"
+        await bench.until(file.exists, 5, "the file")
+        os.utime(file, (0.0, 0.0))
+        await bench.until(lambda: time.time() - file.stat().st_mtime < 60, 5, "a young file")
+        await bench.kill(key)
+
+
+async def test_output_ages_from_the_end() -> None:
+    """What was printed long before the end is kept as long as what was printed last."""
+    async with running(file_after_s=0.1) as bench:
+        key = await bench.start("head -c 5000 /dev/zero; sleep 1")
+        file = bench.config.output_dir / f"{key[0]}.1.stdout"
+        await bench.until(lambda: file.exists() and file.stat().st_size == 5000, 5, "the file")
+        os.utime(file, (0.0, 0.0))
+        assert file.name == (await bench.outcome(key)).stdout.file
+        assert time.time() - file.stat().st_mtime < 60
 
 
 async def test_a_thousand_orphans() -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from integration.runner_harness import Bench, make_config, running
+from leoronic.core.run import AttemptKey
 from leoronic.runner.cgroup import Cgroups
+from leoronic.runner.spawn import CannotStartError
 
 ALLOCATE = "x=$(head -c {size} /dev/zero | tr '\\0' x); echo ${{#x}}; sleep {sleep}"
 
@@ -124,6 +126,71 @@ async def test_shared_group_bounds_all_others() -> None:
         await bench.kill(key, grace_s=0.0)
         assert "cancelled" == (await bench.outcome(key)).reason
         assert b"hi\n" == (await bench.run("echo hi")).stdout.inline
+
+
+HOG = "for i in {1..200}; do sleep 300 & done 2>/dev/null; wait"
+
+
+async def full_group(bench: Bench) -> AttemptKey:
+    """One task that has filled the shared group."""
+    if "pids" not in bench.actor._cgroups.controllers:
+        pytest.skip("no writable groups on this machine")
+    key = await bench.start(HOG, fresh_shell=True)
+
+    def is_full() -> bool:
+        try:
+            bench.actor._cgroups.check_room()
+        except CannotStartError:
+            return True
+        return False
+
+    await bench.until(is_full, 10, "a full group")
+    return key
+
+
+@pytest.mark.parametrize("warm", [0, 2])
+async def test_full_group_fails_nobody(warm: int) -> None:
+    """What comes while one task fills the shared group is not started; later it runs."""
+    async with running(tasks_pids_max=50, warm_shells_max=warm, linger_s=1.0) as bench:
+        if warm:
+            await asyncio.gather(*(bench.run("true") for _ in range(6)))
+        hog = await full_group(bench)
+        others = [await bench.start("echo hi | cat", workdir=w) for w in ("shared", "private") * 4]
+        for key in others:
+            outcome = await bench.outcome(key)
+            assert outcome.not_started, outcome
+            assert outcome.reason.startswith("cannot start: the tasks have "), outcome
+        await bench.kill(hog, grace_s=0.0)
+        assert "cancelled" == (await bench.outcome(hog)).reason
+        assert b"hi\n" == (await bench.run("echo hi | cat")).stdout.inline
+
+
+async def test_group_that_is_full_for_a_moment() -> None:
+    """Who comes while the shared group is full starts as soon as it is not, within a second."""
+    async with running(tasks_pids_max=50, warm_shells_max=0, linger_s=1.0) as bench:
+        hog = await full_group(bench)
+        others = [await bench.start("echo hi | cat") for _ in range(8)]
+        await asyncio.sleep(0.25)
+        assert others == [key for key in others if key not in bench.context.outcomes]
+        await bench.kill(hog, grace_s=0.0)
+        for key in others:
+            outcome = await bench.outcome(key)
+            assert (b"hi\n", "", False) == (
+                outcome.stdout.inline,
+                outcome.reason,
+                outcome.not_started,
+            )
+
+
+async def test_stop_between_tries() -> None:
+    """A runner that is stopped does not wait for those that it could not start yet."""
+    async with running(tasks_pids_max=50, warm_shells_max=0, linger_s=1.0, grace_s=0.3) as bench:
+        await full_group(bench)
+        key = await bench.start("echo hi")
+    assert ("the runner was stopped", False) == (
+        bench.context.outcomes[key].reason,
+        bench.context.outcomes[key].not_started,
+    )
 
 
 async def test_groups_of_a_killed_runner_are_cleared(tmp_path: Path) -> None:

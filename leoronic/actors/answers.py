@@ -21,7 +21,7 @@ from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.queue_messages import Accepted, ChangedTasks, ChangeTasks, Count, SubmitSpecs
 from leoronic.core.scheduler_messages import Explain
 from leoronic.core.spec import TaskSpec
-from leoronic.core.validate import parse_tasks
+from leoronic.core.validate import parse_in_slices
 from leoronic.errors import BadRequest, NotFound, Refused
 from leoronic.journal.reads import Reads, TaskRow
 from leoronic.runtime.ref import ActorRef
@@ -62,8 +62,14 @@ class Answers:
 
     async def submit(self, command: commands.Submit, blob: bytes) -> dict[str, Any]:
         """Add the tasks in `blob`, all or none."""
-        specs = parse_tasks(blob, lines=command.lines or None)
-        return await self._submit(specs, "socket")
+        slices = parse_in_slices(blob, lines=command.lines or None)
+        while True:
+            try:
+                next(slices)
+            except StopIteration as end:
+                return await self._submit(end.value, "socket")
+            # The node goes on meanwhile; a small submission is no more than one slice.
+            await asyncio.sleep(0)
 
     async def _submit(self, specs: list[TaskSpec], source: str) -> dict[str, Any]:
         accepted: Accepted = await self._queue.call(SubmitSpecs(specs, source), timeout_s=_CALL_S)
@@ -75,21 +81,21 @@ class Answers:
         return task
 
     async def list_tasks(self, command: commands.List) -> dict[str, Any]:
-        """A page of tasks, newest first."""
+        """A page of tasks, newest first; fewer than the limit if they are big."""
         if command.state is not None and command.state not in _STATES:
             raise BadRequest(f"{command.state!r} is no state; states: {', '.join(_STATES)}")
         if not 1 <= command.limit <= _LIMIT_MAX:
             raise BadRequest(f"limit is 1 to {_LIMIT_MAX}; for more, ask page by page")
         if command.before is not None and not 0 <= command.before < _ORDER_MAX:
             raise BadRequest("`before` is the `order` of a task")
-        tasks = await self._cluster.page(
+        tasks, more = await self._cluster.page(
             state=command.state,
             label=command.label,
             since=command.since,
             before=command.before,
-            limit=command.limit + 1,
+            limit=command.limit,
         )
-        return {"tasks": tasks[: command.limit], "more": len(tasks) > command.limit}
+        return {"tasks": tasks, "more": more}
 
     async def why(self, command: commands.Why) -> dict[str, Any]:
         """Why a task is where it is, and what stands in its way on each node."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -12,10 +13,14 @@ from leoronic.core.queue_messages import Describe, FindLive, Known, LiveTask
 from leoronic.errors import Ambiguous, NotFound
 from leoronic.journal.reads import AttemptRow, Reads, TaskRow
 from leoronic.runtime.ref import ActorRef
+from leoronic.wire.codec import to_json
 
 _CALL_S = 30.0
 _SLICE = 500
+# Commands may be long: a page is read in slices of so many tasks.
+_PAGE_SLICE = 32
 FAILED_ELEMENTS_MAX = 1000
+PAGE_BYTES_MAX = 4 * 1024 * 1024
 
 _Found = tuple[TaskRow, list[AttemptRow], list[int]]
 """A task, its attempts, and of an array the elements that failed."""
@@ -95,34 +100,57 @@ class Cluster:
         since: float | None,
         before: int | None,
         limit: int,
-    ) -> list[dict[str, Any]]:
-        """Task objects, newest first."""
-        if state in ("waiting", "blocked", "held", "running"):
-            if label is not None or since is not None:
-                return await self._filtered(state, label, since, before, limit)
-            query = FindLive(state, limit, before)
-            return await self.tasks(await self._queue.call(query, timeout_s=_CALL_S))
-        rows: list[TaskRow] = await self.ask(
-            lambda reads: reads.page(
-                state=state, label=label, since=since, before=before, limit=limit
-            )
-        )
-        return await self.tasks([row.id for row in rows])
+        bytes_max: int = PAGE_BYTES_MAX,
+    ) -> tuple[list[dict[str, Any]], bool]:
+        """Task objects, newest first, and whether there are more.
 
-    async def _filtered(
-        self, state: str, label: str | None, since: float | None, before: int | None, limit: int
-    ) -> list[dict[str, Any]]:
-        """Live states are the queue's knowledge, labels the disk's: look through pages."""
+        At most `limit`, and no more than `bytes_max` bytes of JSON, but one if there is any.
+        """
         found: list[dict[str, Any]] = []
-        while len(found) < limit:
-            page = await self.page(
-                state=None, label=label, since=since, before=before, limit=_SLICE
-            )
-            found += [task for task in page if task["state"] == state]
-            if len(page) < _SLICE:
-                break
-            before = page[-1]["order"]
-        return found[:limit]
+        size = 0
+        slices = self._slices(state, label, since, before, limit + 1)
+        async with contextlib.aclosing(slices):
+            async for tasks in slices:
+                for task in tasks:
+                    size += len(to_json(task))
+                    if len(found) == limit or (found and size > bytes_max):
+                        return found, True
+                    found.append(task)
+        return found, False
+
+    async def _slices(
+        self,
+        state: str | None,
+        label: str | None,
+        since: float | None,
+        before: int | None,
+        enough: int,
+    ) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Task objects, newest first, until there are no more, or `enough` were read."""
+        live = state in ("waiting", "blocked", "held", "running")
+        if live and label is None and since is None:
+            assert state is not None
+            ids = await self._queue.call(FindLive(state, enough, before), timeout_s=_CALL_S)
+            for start in range(0, len(ids), _PAGE_SLICE):
+                yield await self.tasks(ids[start : start + _PAGE_SLICE])
+            return
+        # Live states are the queue's knowledge, labels the disk's: look through pages.
+        on_disk = None if live else state
+        while True:
+            rows = await self.ask(partial(_page_rows, on_disk, label, since, before))
+            tasks = await self.tasks([task for task, _ in rows])
+            yield [task for task in tasks if task["state"] == state] if live else tasks
+            if len(rows) < _PAGE_SLICE:
+                return
+            before = rows[-1][1]
+
+
+def _page_rows(
+    state: str | None, label: str | None, since: float | None, before: int | None, reads: Reads
+) -> list[tuple[str, int]]:
+    """Ids and orders of a slice of tasks."""
+    rows = reads.page(state=state, label=label, since=since, before=before, limit=_PAGE_SLICE)
+    return [(row.id, row.order) for row in rows]
 
 
 def _read_all(tasks: list[str], reads: Reads) -> list[_Found]:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +35,27 @@ REQUESTS_MAX = 64
 # The ids of the biggest submission fit.
 SEND_BYTES_MAX = 32 * 1024 * 1024
 COMMAND_BYTES_MAX = 4 * 1024 * 1024
+# Requests under way may have so many bytes, of one connection and of all of them; a single one of
+# any size always fits. Of all, only submissions count: questions go on meanwhile.
+CONNECTION_BYTES_MAX = 32 * 1024 * 1024
+SUBMISSION_BYTES_MAX = 256 * 1024 * 1024
 WATCH_S = 3600.0
 
 _codec: Codec[Request] = Codec(Request)
 
 
 class _Client:
-    """One connection: its frames that wait, and its requests that are being answered."""
+    """One connection: its frames that wait, and its requests that are being answered.
+
+    One of these at a time, who holds `large`, has something large to send to it.
+    """
 
     def __init__(self) -> None:
         self.protocol: FrameProtocol
         self.tasks: set[asyncio.Task[None]] = set()
-        self.waiting: list[Frame] = []
+        self.waiting: deque[Frame] = deque()
+        self.bytes_under_way = 0
+        self.large = asyncio.Lock()
 
 
 class ControlActor(Actor):
@@ -55,6 +66,9 @@ class ControlActor(Actor):
         self._output_dir = output_dir
         self._info = info
         self._clients: set[_Client] = set()
+        self._submission_bytes = 0
+        # Connections whose next submission waits for those of others, in order.
+        self._held_up: dict[_Client, None] = {}
         self._watchers = Watchers(lambda: self._watching(True), lambda: self._watching(False))
 
     async def started(self) -> None:
@@ -125,6 +139,7 @@ class ControlActor(Actor):
 
     def _on_closed(self, client: _Client, reason: Exception | None) -> None:
         self._clients.discard(client)
+        self._held_up.pop(client, None)
         client.waiting.clear()
         for task in client.tasks:
             task.cancel()
@@ -136,29 +151,49 @@ class ControlActor(Actor):
         self._next(client)
 
     def _next(self, client: _Client) -> None:
-        while client.waiting and len(client.tasks) < REQUESTS_MAX:
-            frame = client.waiting.pop(0)
+        while client.waiting and self._has_room(client, client.waiting[0]):
+            frame = client.waiting.popleft()
             request = _codec.decode(frame.json)
             task = self.context.spawn(self._serve(client, request, frame.blob), "request")
             client.tasks.add(task)
-            task.add_done_callback(lambda task: self._served(client, task))
+            client.bytes_under_way += _size(frame)
+            self._submission_bytes += len(frame.blob)
+            sizes = _size(frame), len(frame.blob)
+            task.add_done_callback(partial(self._served, client, *sizes))
         transport = client.protocol.transport
         if transport is not None:
             (transport.pause_reading if client.waiting else transport.resume_reading)()
 
-    def _served(self, client: _Client, task: asyncio.Task[None]) -> None:
+    def _has_room(self, client: _Client, frame: Frame) -> bool:
+        """Whether it may be worked on now. If others keep it from that, they wake it later."""
+        if len(client.tasks) >= REQUESTS_MAX:
+            return False
+        if client.tasks and client.bytes_under_way + _size(frame) > CONNECTION_BYTES_MAX:
+            return False
+        bytes_then = self._submission_bytes + len(frame.blob)
+        if frame.blob and self._submission_bytes and bytes_then > SUBMISSION_BYTES_MAX:
+            self._held_up[client] = None
+            return False
+        return True
+
+    def _served(self, client: _Client, size: int, blob_size: int, task: asyncio.Task[None]) -> None:
         client.tasks.discard(task)
-        try:
-            self._next(client)
-        except ProtocolError as error:
-            client.protocol.close(error)
+        client.bytes_under_way -= size
+        self._submission_bytes -= blob_size
+        # Its own next submission is behind those that wait already.
+        held_up, self._held_up = (self._held_up, {}) if blob_size else ({}, self._held_up)
+        for other in dict.fromkeys([*held_up, client]):
+            try:
+                self._next(other)
+            except ProtocolError as error:
+                other.protocol.close(error)
 
     # ---- requests ----
 
     async def _serve(self, client: _Client, request: Request, blob: bytes) -> None:
         number = request.request
         try:
-            stream = self._stream(request.command)
+            stream = self._stream(client, request.command)
             if stream is None:
                 result = await self._answer(request.command, blob)
                 client.protocol.send(to_json({"request": number, "result": result}))
@@ -174,12 +209,12 @@ class ControlActor(Actor):
             client.protocol.send(to_json({"request": number, key: content}), blob)
             await client.protocol.drained()
 
-    def _stream(self, command: Command) -> AsyncIterator[Item] | None:
+    def _stream(self, client: _Client, command: Command) -> AsyncIterator[Item] | None:
         match command:
             case commands.Wait():
                 return self._following.wait(command)
             case commands.Logs():
-                return self._following.logs(command)
+                return self._following.logs(command, client.large)
             case commands.Watch():
                 return self._watch()
             case _:
@@ -236,6 +271,10 @@ class ControlActor(Actor):
             raise NotFound(f"no actor {command.actor!r} runs in this process")
         cell.crash(RuntimeError(command.message))
         return {}
+
+
+def _size(frame: Frame) -> int:
+    return len(frame.json) + len(frame.blob)
 
 
 def error_object(error: LeoronicError) -> dict[str, Any]:

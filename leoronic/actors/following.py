@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import AsyncIterator, Collection
 from pathlib import Path
@@ -22,6 +23,11 @@ LOOK_AGAIN_S = 30.0
 ARRAY_PAUSE_S = 0.1
 UNKNOWN_PAUSE_S = 0.05
 OFFSET_MAX = 1 << 53
+WAIT_IDS_MAX = 1000
+# A connection to the runner carries all that is read of running tasks: only so many ask at once.
+LIVE_READS_MAX = 8
+# Who waits for output gets so much of what comes, and asks for the rest: all may be woken at once.
+WAITED_BYTES = 4096
 _ENDED = ("succeeded", "failed", "cancelled")
 
 Item = tuple[dict[str, Any], bytes]
@@ -37,11 +43,16 @@ class Following:
         self._watchers = watchers
         self._runner_host = runner_host
         self._output_dir = output_dir
+        self._live_reads = asyncio.Semaphore(LIVE_READS_MAX)
 
     async def wait(self, command: Wait) -> AsyncIterator[Item]:
         """Items as tasks change; the last item is the result."""
         if not command.ids:
             raise BadRequest("which tasks? give at least one id")
+        if len(command.ids) > WAIT_IDS_MAX:
+            raise BadRequest(
+                f"{len(command.ids)} ids are too many for one request: at most {WAIT_IDS_MAX}"
+            )
         tasks = await self._cluster.resolve_all(command.ids)
         loop = asyncio.get_running_loop()
         deadline = None if command.time_limit is None else loop.time() + command.time_limit
@@ -81,8 +92,11 @@ class Following:
             await asyncio.sleep(ARRAY_PAUSE_S)
         return list(tasks)
 
-    async def logs(self, command: Logs) -> AsyncIterator[Item]:
-        """Output from `offset` on; the last item is the result."""
+    async def logs(self, command: Logs, large: asyncio.Lock) -> AsyncIterator[Item]:
+        """Output from `offset` on; the last item is the result.
+
+        `large` is held from before a chunk is read until it was taken and the next is asked for.
+        """
         if command.stream not in ("stdout", "stderr"):
             raise BadRequest(f"{command.stream!r} is no stream: stdout or stderr")
         if not 0 <= command.offset <= OFFSET_MAX:
@@ -105,7 +119,9 @@ class Following:
                 if row is not None:
                     last, wanted = row.attempt, row.attempt + 1
                     yield {"attempt": last}, b""
-                    async for part in self._attempt_output(row, command, offset, subscription):
+                    async for part in self._attempt_output(
+                        row, command, offset, subscription, large
+                    ):
                         yield {"offset": part.offset}, part.data
                     offset = 0
                 if not command.follow or command.attempt or (over and row is None):
@@ -123,11 +139,20 @@ class Following:
         return next((row for row in rows if row.attempt == attempt), None)
 
     async def _attempt_output(
-        self, row: AttemptRow, command: Logs, offset: int, news: Subscription
+        self,
+        row: AttemptRow,
+        command: Logs,
+        offset: int,
+        news: Subscription,
+        large: asyncio.Lock,
     ) -> AsyncIterator[OutputPart]:
         """What one attempt printed, while it prints it if `follow`."""
+        patient = False
         while row.ended_at is None:
-            part = await self._live_part(row, command, offset)
+            async with contextlib.nullcontext() if patient else large:
+                part = await self._live_part(row, command, offset, patient=patient)
+                if part is not None and part.data:
+                    yield part
             if part is None or not part.known:
                 # Written down as started, but its process is not there yet; or it has ended.
                 row = await self._known_attempt(row)
@@ -136,12 +161,13 @@ class Following:
                         break
                     await news.news(UNKNOWN_PAUSE_S)
                 continue
-            if part.data:
-                yield part
             offset += len(part.data)
+            # Less than there may be: that was all there is by now.
+            patient = command.follow and len(part.data) < (WAITED_BYTES if patient else CHUNK_BYTES)
             if part.at_end or (not part.data and not command.follow):
                 return
-        async for part in self._kept_parts(await self._known_attempt(row), command.stream, offset):
+        row = await self._known_attempt(row)
+        async for part in self._kept_parts(row, command.stream, offset, large):
             yield part
 
     async def _known_attempt(self, row: AttemptRow) -> AttemptRow:
@@ -149,19 +175,25 @@ class Following:
         assert again is not None
         return again
 
-    async def _live_part(self, row: AttemptRow, command: Logs, offset: int) -> OutputPart | None:
-        wait_s = 20.0 if command.follow else 0.0
-        question = ReadOutput(
-            row.task, row.attempt, command.stream, offset, CHUNK_BYTES, wait_s=wait_s
-        )
+    async def _live_part(
+        self, row: AttemptRow, command: Logs, offset: int, *, patient: bool
+    ) -> OutputPart | None:
+        """What a running attempt has printed; None if the runner can't be asked.
+
+        `patient`: wait for it if there is nothing, and get only `WAITED_BYTES` of it.
+        """
+        limit, wait_s = (WAITED_BYTES, 20.0) if patient else (CHUNK_BYTES, 0.0)
+        question = ReadOutput(row.task, row.attempt, command.stream, offset, limit, wait_s=wait_s)
         try:
-            part: OutputPart = await self._runner_host.call(question, timeout_s=wait_s + 10)
+            # Those who wait are many; what they get is small.
+            async with contextlib.nullcontext() if patient else self._live_reads:
+                part: OutputPart = await self._runner_host.call(question, timeout_s=wait_s + 10)
         except Unavailable:
             return None
         return part
 
     async def _kept_parts(
-        self, row: AttemptRow, stream: str, offset: int
+        self, row: AttemptRow, stream: str, offset: int, large: asyncio.Lock
     ) -> AsyncIterator[OutputPart]:
         if row.outcome is None:
             # Lost: what reached the disk by then is still there.
@@ -170,10 +202,11 @@ class Following:
         else:
             ref = getattr(row.outcome, stream)
         while offset < ref.size:
-            data = _read(self._output_dir, ref, offset)
-            if not data:
-                return
-            yield OutputPart(offset, data, at_end=offset + len(data) >= ref.size)
+            async with large:
+                data = _read(self._output_dir, ref, offset)
+                if not data:
+                    return
+                yield OutputPart(offset, data, at_end=offset + len(data) >= ref.size)
             offset += len(data)
 
 

@@ -1,7 +1,7 @@
 """Forgets what is past retention: ended tasks, their attempts, entries and output.
 
-A slice at a time, so that nobody waits for it. Output is removed by age: no file of the output
-folder is written any more once the last task in it has ended.
+A slice at a time, so that nobody waits for it. Output is removed by age: the runner makes the files
+of tasks that run young once an hour, and when they end, however long they print nothing.
 """
 
 from __future__ import annotations

@@ -103,8 +103,11 @@ class InboxFiles:
         if seen is None or seen.kind != "file":
             return Looked(name, seen)
         try:
-            # Resolved above if it is a link: a link put there since is not followed.
+            # Resolved anew: it may be another link by now, and that again before it is opened.
             path = os.path.realpath(self.folder / name)
+            is_here = Path(path).parent == self.folder.resolve()
+            if not is_here and not self._is_inside(path):
+                return Looked(name, seen._replace(kind="outside"))
             fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return Looked(name, None)

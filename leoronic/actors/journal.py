@@ -52,6 +52,7 @@ from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.runtime.ref import Call
 
 SLICE_ENTRIES = 1000
+SCAN_SLICE_S = 0.02
 HOPS = 4
 BATCH_ENTRIES_MAX = 100_000
 # Submissions stop while there is still room for the outcomes of what runs.
@@ -307,9 +308,15 @@ class JournalActor(Actor):
 
     async def _scan(self, scan: _Scan) -> None:
         rows = self._reads.commands(scan.after, SLICE_ENTRIES)
-        scan.found += [task for _, task, spec in rows if search(scan.regex, spec)]
         if rows:
-            scan.after = rows[-1][0]
+            loop = asyncio.get_running_loop()
+            until = loop.time() + SCAN_SLICE_S
+            for order, task, spec in rows:
+                if search(scan.regex, spec):
+                    scan.found.append(task)
+                scan.after = order
+                if loop.time() > until:
+                    break  # long commands: the rest of the rows is read again
             self.context.send_now(scan)
         else:
             await self._tell(scan.sender, CommandsMatched(scan.regex, scan.found))

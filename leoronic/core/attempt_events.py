@@ -23,11 +23,15 @@ class ShellStarted(msgspec.Struct, frozen=True):
 
 
 class StartFailed(msgspec.Struct, frozen=True):
-    """The attempt's shell could not be started; `why` is one line."""
+    """The attempt's shell could not be started; `why` is one line.
+
+    `passing`: for want of something that may be there a moment later.
+    """
 
     key: AttemptKey
     why: str
     at: float
+    passing: bool = False
 
 
 class ShellExited(msgspec.Struct, frozen=True):
@@ -83,7 +87,7 @@ class Stored(msgspec.Struct, frozen=True):
     stderr: StreamRef = StreamRef()
 
 
-TimerKind = Literal["limit", "kill", "linger", "give_up"]
+TimerKind = Literal["limit", "kill", "linger", "give_up", "retry_start"]
 
 
 class Fired(msgspec.Struct, frozen=True):

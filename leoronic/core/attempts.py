@@ -18,6 +18,8 @@ Rules:
         |                                   |
         |                                storing (its output is made durable)
         +--StartFailed-----------------> exited (kept until Forget)
+        |
+        +--StartFailed, passing--> retrying --retry_start--> starting
 """
 
 from __future__ import annotations
@@ -74,12 +76,17 @@ MEMORY_LIMIT_MIN = 16 * 1024 * 1024
 # ("uninterruptible") needs longer, and an outcome must not wait for that.
 KILL_PATIENCE_S = 3.0
 
+# A start that failed for want of something that may pass is tried again after these. What takes
+# longer is the executor's to wait for: it knows of other work.
+RETRY_START_S = (0.1, 0.2, 0.3, 0.4)
+
 
 class Phase(StrEnum):
     """Where an attempt is."""
 
     QUEUED = "queued"
     STARTING = "starting"
+    RETRYING = "retrying"
     RUNNING = "running"
     ENDING = "ending"
     DRAINING = "draining"
@@ -108,6 +115,7 @@ class _Attempt:
         "phase",
         "pid",
         "reason",
+        "retries",
         "run",
         "started_at",
         "stragglers",
@@ -121,6 +129,7 @@ class _Attempt:
         self.pid = 0
         self.started_at = 0.0
         self.reason = ""
+        self.retries = 0
         self.grace_s = 0.0
         self.kill_at = 0.0
         self.kill_sent = False
@@ -140,7 +149,7 @@ class Attempts:
     """Every attempt that a runner holds.
 
     `attempts_max` bounds how many (running, and ended but not forgotten): a `Run` beyond it ends at
-    once as `cannot start`. `linger_s` is how long output may stay open after the shell has gone;
+    once as not started. `linger_s` is how long output may stay open after the shell has gone;
     `grace_s` is the time between TERM and KILL where a message does not say; `runner` names this
     life of the runner.
     """
@@ -148,7 +157,7 @@ class Attempts:
     def __init__(
         self,
         *,
-        attempts_max: int = 1024,
+        attempts_max: int = 4096,
         linger_s: float = 5.0,
         grace_s: float = 5.0,
         runner: str = "",
@@ -236,7 +245,7 @@ class Attempts:
             # Not kept: keeping it is what there is no room for. If this message is lost, the
             # executor's next inventory does not list the attempt, which tells the same.
             why = f"cannot start: the runner holds {self._attempts_max} attempts already"
-            outcome = Outcome(started_at=0.0, finished_at=0.0, reason=why)
+            outcome = Outcome(started_at=0.0, finished_at=0.0, reason=why, not_started=True)
             return [Emit(Exited(run.task, run.attempt, outcome))]
         entry = self._attempts[run.key] = _Attempt(run)
         self._story.append((now, run.key, "unknown", "Run"))
@@ -330,8 +339,29 @@ class Attempts:
         return effects
 
     def _start_failed(self, entry: _Attempt, event: StartFailed, now: float) -> list[Effect]:
-        reason = entry.reason or f"cannot start: {event.why}"
-        return self._exit(entry, Outcome(event.at, event.at, reason=reason))
+        if entry.reason:
+            return self._exit(entry, Outcome(event.at, event.at, reason=entry.reason))
+        if event.passing and entry.retries < len(RETRY_START_S):
+            at = now + RETRY_START_S[entry.retries]
+            entry.retries += 1
+            entry.phase = Phase.RETRYING
+            return [SetTimer(entry.key, "retry_start", at)]
+        outcome = Outcome(
+            event.at, event.at, reason=f"cannot start: {event.why}", not_started=event.passing
+        )
+        return self._exit(entry, outcome)
+
+    def _fired_retrying(self, entry: _Attempt, event: Fired, now: float) -> list[Effect]:
+        if event.timer != "retry_start":
+            return []
+        assert entry.run is not None
+        entry.phase = Phase.STARTING
+        return [Spawn(entry.run)]
+
+    def _kill_retrying(self, entry: _Attempt, event: Kill, now: float) -> list[Effect]:
+        # The executor dates it: nothing here knows the time of day.
+        outcome = Outcome(started_at=0.0, finished_at=0.0, reason=event.reason)
+        return [CancelTimers(entry.key), *self._exit(entry, outcome)]
 
     # --- running, ending ---
 
@@ -518,6 +548,8 @@ TRANSITIONS: dict[tuple[str, type], _Handler] = {
     (Phase.STARTING, Kill): Attempts._doom,
     (Phase.STARTING, ShellStarted): Attempts._started,
     (Phase.STARTING, StartFailed): Attempts._start_failed,
+    (Phase.RETRYING, Kill): Attempts._kill_retrying,
+    (Phase.RETRYING, Fired): Attempts._fired_retrying,
     (Phase.RUNNING, Kill): Attempts._kill,
     (Phase.RUNNING, Exceeded): Attempts._exceeded,
     (Phase.RUNNING, OutputClosed): Attempts._output_closed,

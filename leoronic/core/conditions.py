@@ -12,16 +12,37 @@ Several in one text are separated by `;`, where `\\;` stands for the character i
 from __future__ import annotations
 
 import difflib
+import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 from re import _constants, _parser  # type: ignore[attr-defined]
 from typing import Any, NamedTuple
 
 REGEX_LENGTH_MAX = 1000
+COMMAND_BYTES_SEARCHED_MAX = 64 * 1024
+"""What stands further behind in a command is not looked at."""
+COMMAND_LENGTH_SEARCHED_MAX = 1000
+"""The same, in characters, where the machine has no RE2."""
 PATH_LENGTH_MAX = 4096
 TAG_LENGTH_MAX = 64
 
+# RE2's own bounds for one regex: what it may keep in memory, and how many steps its program has.
+_RE2_BYTES_MAX = 1024 * 1024
+_RE2_STEPS_MAX = 1000
+_WAYS_MAX = 1_000_000
+_CHOICE_WAYS = 4
+_COMPILED_MAX = 64
 _REPEATS = (_constants.MAX_REPEAT, _constants.MIN_REPEAT)
+_UNKNOWN_TO_RE2 = {
+    _constants.GROUPREF: "a reference back to a group",
+    _constants.GROUPREF_EXISTS: "a reference back to a group",
+    _constants.ASSERT: "a look ahead or behind",
+    _constants.ASSERT_NOT: "a look ahead or behind",
+    _constants.ATOMIC_GROUP: "an atomic group",
+    _constants.POSSESSIVE_REPEAT: "a possessive repetition",
+}
+_NO_LOW_BOUND = re.compile(r"(?<!\\)\{,\d+\}")
 _TAG = re.compile(r"[^\s;,\x00-\x1f\x7f]+")
 _UNESCAPED_SEMICOLON = re.compile(r"(?:[^\\;]|\\.|\\$)*", re.S)
 
@@ -36,7 +57,7 @@ class QueueIsFirst(NamedTuple):
 
 
 class AllWithCmdDone(NamedTuple):
-    """Every task whose command matches `regex` (searched, Python's syntax) has ended."""
+    """Every task whose command matches `regex` (searched, RE2's syntax) has ended."""
 
     regex: str
 
@@ -90,8 +111,16 @@ _EXAMPLES = {
 }
 
 
-def parse_condition(text: str) -> Condition:
+def checked_condition(text: str) -> Condition:
     """The condition in `text`. Raises `ValueError` with what is wrong and what would be right."""
+    condition = parse_condition(text)
+    if isinstance(condition, AllWithCmdDone):
+        compile_regex(condition.regex)
+    return condition
+
+
+def parse_condition(text: str) -> Condition:
+    """As `checked_condition`, but takes any regex: what was accepted once must stay readable."""
     word, _, argument = text.strip().partition(" ")
     argument = argument.strip()
     if word not in _EXAMPLES:
@@ -107,7 +136,7 @@ def parse_condition(text: str) -> Condition:
         raise ValueError(f'"{word}" needs a value: write "{_EXAMPLES[word]}"')
     match word:
         case "queue:all_with_cmd_done":
-            return AllWithCmdDone(_checked_regex(argument))
+            return AllWithCmdDone(argument)
         case "worker:tag":
             return HasTag(checked_tag(argument))
         case "worker:not_tag":
@@ -136,21 +165,6 @@ def checked_tag(tag: str) -> str:
     return tag
 
 
-def _checked_regex(regex: str) -> str:
-    if len(regex) > REGEX_LENGTH_MAX:
-        raise ValueError(f"a regular expression has at most {REGEX_LENGTH_MAX} characters")
-    try:
-        re.compile(regex)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{regex[:100]!r} is not a regular expression: {error}") from error
-    if _may_explode(_parser.parse(regex)):
-        raise ValueError(
-            f"{regex[:100]!r} repeats a repetition, such as (a+)+: looking for it may take for "
-            "ever; write it with one repetition"
-        )
-    return regex
-
-
 def _checked_path(path: str) -> str:
     if len(path) > PATH_LENGTH_MAX:
         raise ValueError(f"a path has at most {PATH_LENGTH_MAX} characters")
@@ -159,18 +173,99 @@ def _checked_path(path: str) -> str:
     return path
 
 
-def _may_explode(parsed: Any, inside: bool = False) -> bool:
-    """Whether an endless repetition stands inside another: time grows exponentially with text.
+# ---- regular expressions: nothing can stop one, so its time may only grow with the text ----
 
-    A node's queue would stand still as long, and a regex can't be interrupted.
+
+@lru_cache(maxsize=_COMPILED_MAX)
+def compile_regex(regex: str) -> Callable[[str], bool]:
+    """Whether a command matches, as a function. Raises `ValueError` if `regex` can't be used.
+
+    RE2 reads a text once, whatever the regex. Where it does not exist, Python's `re` is trusted
+    only with regexes that cannot take long, on the beginning of a command. Either takes only what
+    both know and mean alike: `\\w`, `\\d` and `\\s` are ASCII, and a line end that ends the command
+    does not count.
     """
+    shown = repr(regex[:100])
+    if len(regex) > REGEX_LENGTH_MAX:
+        raise ValueError(f"a regular expression has at most {REGEX_LENGTH_MAX} characters")
+    try:
+        pattern = re.compile(regex, re.ASCII)
+        parsed = _parser.parse(regex, re.ASCII)
+        _check_known(parsed)
+    except _UnfitError as error:
+        raise ValueError(f"{shown} cannot be used: {error}") from error
+    except (re.error, RecursionError, OverflowError, ValueError) as error:
+        raise ValueError(f"{shown} is not a regular expression: {error}") from error
+    if _NO_LOW_BOUND.search(regex):
+        raise ValueError(f"{shown} cannot be used: write {{0,n}} where it says {{,n}}")
+    try:
+        re2 = importlib.import_module("re2")  # at first use: an idle node does without its memory
+    except ImportError:
+        if _ways(parsed) > _WAYS_MAX:
+            raise ValueError(
+                f"{shown} repeats too much to be searched for on this machine: use at most two "
+                "of * and +, and few of ? and |"
+            ) from None
+        return lambda command: (
+            pattern.search(command[:COMMAND_LENGTH_SEARCHED_MAX].removesuffix("\n")) is not None
+        )
+    return _compile_re2(re2, regex, shown)
+
+
+class _UnfitError(ValueError):
+    """The regex has something in it that not every machine can search for in bounded time."""
+
+
+def _compile_re2(re2: Any, regex: str, shown: str) -> Callable[[str], bool]:
+    options = re2.Options()
+    options.max_mem = _RE2_BYTES_MAX
+    options.log_errors = False
+    options.never_capture = True
+    try:
+        pattern = re2.compile(regex, options)
+    except re2.error as error:
+        why = error.args[0].decode(errors="replace") if error.args else "RE2 refuses it"
+        raise ValueError(f"{shown} cannot be used: {why}") from error
+    if pattern.programsize > _RE2_STEPS_MAX:
+        raise ValueError(f"{shown} cannot be used: it is too large; repeat less in it")
+
+    def matches(command: str) -> bool:
+        start = command[:COMMAND_BYTES_SEARCHED_MAX].removesuffix("\n")
+        text = start.encode(errors="replace")[:COMMAND_BYTES_SEARCHED_MAX]
+        return pattern.search(text) is not None
+
+    return matches
+
+
+def _check_known(parsed: Any) -> None:
     for kind, argument in parsed:
-        repeats = kind in _REPEATS and argument[1] == _constants.MAXREPEAT
-        if repeats and inside:
-            return True
-        if any(_may_explode(part, inside or repeats) for part in _parts(argument)):
-            return True
-    return False
+        if kind in _UNKNOWN_TO_RE2:
+            raise _UnfitError(
+                f"it holds {_UNKNOWN_TO_RE2[kind]}, which may take for ever to look for"
+            )
+        if kind is _constants.AT and argument is _constants.AT_END_STRING:
+            raise _UnfitError("write $ for the end of the command, not \\Z")
+        for part in _parts(argument):
+            _check_known(part)
+
+
+def _ways(parsed: Any, repeated: bool = False) -> int:
+    """Roughly how many ways Python may try from one place; far too many for what may explode."""
+    ways = 1
+    for kind, argument in parsed:
+        inner_repeated = repeated
+        if kind in _REPEATS:
+            low, high, _ = argument
+            span = min(int(high), COMMAND_LENGTH_SEARCHED_MAX) - low
+            ways *= max(1, span if span > 1 else _CHOICE_WAYS * span)
+            inner_repeated = True
+        elif kind is _constants.BRANCH:
+            ways *= _CHOICE_WAYS * len(argument[1])
+        if repeated and (kind in _REPEATS or kind is _constants.BRANCH):
+            return _WAYS_MAX + 1
+        for part in _parts(argument):
+            ways *= _ways(part, inner_repeated)
+    return ways
 
 
 def _parts(argument: Any) -> Iterator[Any]:

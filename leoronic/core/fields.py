@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from leoronic.core import quantity
-from leoronic.core.conditions import parse_condition, split_conditions
+from leoronic.core.conditions import checked_condition, split_conditions
 from leoronic.core.json_text import kind
 from leoronic.core.spec import After
 
@@ -37,6 +37,8 @@ RESOURCE_MAX = 1e12
 PIDS_MAX = 4_194_304
 PRIORITY_MAX = 1_000_000
 RETRIES_MAX = 1000
+# Nobody reads more, and each costs time to find.
+MISTAKES_MAX = 500
 
 NODE_FIELDS = frozenset({"redo_of", "node", "only"})
 """Set by the node itself: refused from outside."""
@@ -59,6 +61,17 @@ def near_miss(word: object, known: Iterable[str]) -> str:
     """`: did you mean "X"?`, or nothing."""
     near = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=0.6)
     return f': did you mean "{near[0]}"?' if near else ""
+
+
+def _is_plain(value: object, length_max: int) -> bool:
+    """Whether it is one short line of ASCII: nearly every text is, and needs no closer look."""
+    return (
+        type(value) is str
+        and 0 < len(value) <= length_max
+        and value.isascii()
+        and value.isprintable()
+        and not value.isspace()
+    )
 
 
 def _text(value: object, bytes_max: int | None = None, where: str = "a text") -> str:
@@ -99,6 +112,8 @@ def _each(values: list[Any], check: Callable[[Any], Any]) -> list[Any]:
             checked.append(check(value))
         except ValueError as error:
             wrong.append((f"[{i}]", str(error)))
+            if len(wrong) == MISTAKES_MAX:
+                break
     if wrong:
         raise FieldMistakesError(wrong)
     return checked
@@ -111,6 +126,8 @@ def _each_value(values: dict[Any, Any], check: Callable[[Any, Any], Any]) -> dic
             checked[name] = check(name, value)
         except ValueError as error:
             wrong.append((f".{str(name)[:100]}", str(error)))
+            if len(wrong) == MISTAKES_MAX:
+                break
     if wrong:
         raise FieldMistakesError(wrong)
     return checked
@@ -195,7 +212,7 @@ def _conditions(value: object) -> tuple[str, ...]:
     if not isinstance(value, list):
         raise ValueError(f"must be a list, or a text separated by ;, not {kind(value)}")
     _at_most(value, CONDITIONS_MAX)
-    texts = _each(value, lambda text: parse_condition(_text(text, None, "a condition")).text)
+    texts = _each(value, lambda text: checked_condition(_text(text, None, "a condition")).text)
     return tuple(dict.fromkeys(texts))
 
 
@@ -231,6 +248,8 @@ def _after(value: object) -> tuple[After, ...]:
 
 
 def _line_of_text(value: object, length_max: int) -> str:
+    if _is_plain(value, length_max):
+        return value  # type: ignore[return-value]
     text = _text(value, None, "a name")
     if not text.strip():
         raise ValueError("must not be blank")
@@ -309,6 +328,10 @@ def _items(value: object) -> list[str] | None:
         raise ValueError("must hold at least one text")
     _at_most(value, ITEMS_MAX)
     bytes_max = ENV_ENTRY_BYTES_MAX - len("LEORONIC_ITEM=")
+    if set(map(type, value)) == {str} and max(map(len, value)) <= bytes_max:
+        joined = "".join(value)
+        if joined.isascii() and "\0" not in joined:
+            return value  # a million of them, looked at as one
     return _each(value, lambda item: _text(item, bytes_max, "an item"))
 
 

@@ -8,11 +8,10 @@ new, the journal is asked once for the live tasks that match.
 from __future__ import annotations
 
 import heapq
-import re
 from collections.abc import Callable, Container, Iterable
 from collections.abc import Set as AbstractSet
 
-from leoronic.core.conditions import AllWithCmdDone, QueueIsFirst
+from leoronic.core.conditions import AllWithCmdDone, QueueIsFirst, compile_regex
 from leoronic.core.records import Record, Status, TaskClass
 from leoronic.core.spec import TaskSpec, command_text
 
@@ -24,7 +23,12 @@ class _RegexGate:
     """Live tasks that match one regex, but for those that carry the condition themselves."""
 
     def __init__(self, regex: str) -> None:
-        self.pattern = re.compile(regex)
+        self.matches: Callable[[str], bool] | None = None
+        self.unusable = ""  # why it can't be searched for: accepted by another version or machine
+        try:
+            self.matches = compile_regex(regex)
+        except ValueError as error:
+            self.unusable = str(error)
         self.matching: dict[str, None] = {}
         self.known = False  # has the journal answered?
         self.classes: set[int] = set()
@@ -52,7 +56,8 @@ class Gates:
                 regex = self._regexes.get(gate.regex)
                 if regex is None:
                     regex = self._regexes[gate.regex] = _RegexGate(gate.regex)
-                    new.append(gate.regex)
+                    if regex.matches is not None:
+                        new.append(gate.regex)
                 regex.classes.add(task_class.number)
         return new
 
@@ -75,7 +80,9 @@ class Gates:
         touched: set[int] = set()
         command = command_text(spec)
         for regex in self._regexes.values():
-            if task_class.number not in regex.classes and regex.pattern.search(command):
+            if regex.matches is None or task_class.number in regex.classes:
+                continue
+            if regex.matches(command):
                 regex.matching[task] = None
                 touched |= regex.classes
         return touched
@@ -113,7 +120,7 @@ class Gates:
         for gate in task_class.gates:
             if isinstance(gate, AllWithCmdDone):
                 regex = self._regexes[gate.regex]
-                if not regex.known or regex.matching:
+                if regex.unusable or not regex.known or regex.matching:
                     return True
         return False
 
@@ -123,7 +130,9 @@ class Gates:
         for gate in task_class.gates:
             if isinstance(gate, AllWithCmdDone):
                 regex = self._regexes[gate.regex]
-                if not regex.known:
+                if regex.unusable:
+                    reasons.append(f"queue:all_with_cmd_done: {regex.unusable}")
+                elif not regex.known:
                     reasons.append(f"looking for tasks that match {gate.regex!r}")
                 elif regex.matching:
                     one = next(iter(regex.matching))
@@ -156,5 +165,12 @@ class Gates:
 
 
 def search(regex: str, spec: TaskSpec) -> bool:
-    """Whether the command of a task matches, as `queue:all_with_cmd_done` means it."""
-    return re.search(regex, command_text(spec)) is not None
+    """Whether the command of a task matches, as `queue:all_with_cmd_done` means it.
+
+    A regex that can't be used matches everything: who waits for it must not start.
+    """
+    try:
+        matches = compile_regex(regex)
+    except ValueError:
+        return True
+    return matches(command_text(spec))

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
+
+DOUBLED_TOLD_MAX = 500
 
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
@@ -101,6 +105,15 @@ def decode_lines(data: bytes) -> list[Any]:
     return [_decode_line(line) for _, line in _filled_lines(data)]
 
 
+def line_slices(data: bytes, size: int) -> Iterator[bytes]:
+    """`data` in parts of about `size` bytes, each of whole lines."""
+    start = 0
+    while start < len(data):
+        end = data.find(b"\n", start + size) + 1 or len(data)
+        yield data[start:end]
+        start = end
+
+
 def line_numbers(data: bytes) -> Iterator[int]:
     """The numbers, from 1, of the filled lines."""
     return (number for number, _ in _filled_lines(data))
@@ -157,7 +170,7 @@ def _tell_doubled(data: bytes, doubled: Callable[[str], None]) -> None:
             return plain
         names = [name for name, _ in pairs]
         marked = _Doubled(plain)
-        marked.key = next(name for name in plain if names.count(name) > 1)
+        marked.key = next(name for name, count in Counter(names).items() if count > 1)
         found.append(marked)
         return marked
 
@@ -167,7 +180,7 @@ def _tell_doubled(data: bytes, doubled: Callable[[str], None]) -> None:
     except (ValueError, RecursionError) as error:
         raise NotJsonError(_explained(data, error)) from error
     if found:
-        for path, key in _places_of_doubled(value, ""):
+        for path, key in islice(_places_of_doubled(value, ""), DOUBLED_TOLD_MAX):
             doubled(f'{path}: "{key[:100]}" is there more than once'.removeprefix(": "))
 
 

@@ -10,7 +10,8 @@ Each mistake is told with its place: `tasks[3].memory: ...` in arrays and docume
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ from leoronic.core.fields import (
     CHECKS,
     COMMAND_BYTES_MAX,
     LATER,
+    MISTAKES_MAX,
     NODE_FIELDS,
     FieldMistakesError,
     near_miss,
@@ -29,6 +31,8 @@ from leoronic.core.spec import TaskSpec
 from leoronic.errors import BadRequest
 
 PROBLEMS_MAX = 50
+SLICE_BYTES = 16 * 1024
+SLICE_TASKS = 200
 
 Place = Callable[[str], str]
 """Path inside a task ("" for the task itself) -> where that is in the whole text, with ": "."""
@@ -55,12 +59,30 @@ def parse_tasks(
     `lines` says whether it is JSON lines; None finds out. `internal` allows the fields that only
     the node may set: `redo_of`, `node` and `only`.
     """
+    slices = parse_in_slices(data, lines=lines, internal=internal)
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            specs: list[TaskSpec] = end.value
+            return specs
+
+
+def parse_in_slices(
+    data: bytes, *, lines: bool | None = None, internal: bool = False
+) -> Generator[None, None, list[TaskSpec]]:
+    """As `parse_tasks`, pausing after some milliseconds of work: who iterates may do other things.
+
+    Only the decoding of a text that is not JSON lines is one step.
+    """
     problems = _Problems()
     specs: list[TaskSpec] = []
     try:
-        specs = _parse(json_text.without_bom(data), lines, internal, problems)
+        yield from _parse(json_text.without_bom(data), lines, _Reader(problems, internal), specs)
     except NotJsonError as error:
         problems.add(str(error))
+    except _TooManyError:
+        pass
     problems.raise_if_any()
     return specs
 
@@ -68,74 +90,110 @@ def parse_tasks(
 def parse_task(task: dict[str, Any], *, internal: bool = False) -> TaskSpec:
     """The spec of one task given as plain data. Raises `BadRequest` with all mistakes."""
     problems = _Problems()
-    spec = _Reader(problems, internal).read(task, _here)
+    spec = None
+    with contextlib.suppress(_TooManyError):
+        spec = _Reader(problems, internal).read(task, _here)
     problems.raise_if_any()
     assert spec is not None  # a task without problems has a spec
     return spec
 
 
+class _TooManyError(Exception):
+    """So much is wrong that the rest is not looked at."""
+
+
 class _Problems:
-    """FieldMistakesError found, the first of them kept."""
+    """Mistakes found, the first of them kept. Raises `_TooManyError` when there are too many."""
 
     def __init__(self) -> None:
         self.kept: list[str] = []
         self.count = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether the text of another would not be kept."""
+        return self.count >= PROBLEMS_MAX
+
     def add(self, problem: str) -> None:
-        self.count += 1
-        if self.count <= PROBLEMS_MAX:
+        if not self.full:
             self.kept.append(problem)
+        self.count += 1
+        if self.count >= MISTAKES_MAX:
+            raise _TooManyError
 
     def raise_if_any(self) -> None:
         if not self.count:
             return
         problems = list(self.kept)
+        at_least = "at least " if self.count >= MISTAKES_MAX else ""
         if self.count > PROBLEMS_MAX:
-            problems.append(f"and {self.count - PROBLEMS_MAX} more")
-        message = problems[0] if self.count == 1 else f"{self.count} mistakes: {problems[0]}, ..."
+            problems.append(f"and {at_least}{self.count - PROBLEMS_MAX} more")
+        message = (
+            problems[0]
+            if self.count == 1
+            else f"{at_least}{self.count} mistakes: {problems[0]}, ..."
+        )
         raise BadRequest(message, problems)
 
 
-def _parse(data: bytes, lines: bool | None, internal: bool, problems: _Problems) -> list[TaskSpec]:
-    if not data.strip():
+def _parse(
+    data: bytes, lines: bool | None, reader: _Reader, specs: list[TaskSpec]
+) -> Generator[None, None, None]:
+    if not data or data.isspace():
         raise NotJsonError("there is no task in it: the text is empty")
     if lines is None:
         lines = json_text.looks_like_lines(data)
-    reader = _Reader(problems, internal)
     if lines:
-        return _parse_lines(data, reader)
-    document = json_text.decode(data, problems.add)
+        yield from _parse_lines(data, reader, specs)
+        return
+    document = json_text.decode(data, reader.problems.add)
     if isinstance(document, list):
-        return _parse_array(document, reader)
-    if isinstance(document, dict) and "tasks" in document:
-        return _parse_document(document, reader)
-    return reader.read_all([(document, _here)])
+        yield from _parse_array(document, reader, specs)
+    elif isinstance(document, dict) and "tasks" in document:
+        yield from _parse_document(document, reader, specs)
+    else:
+        specs += reader.read_all([(document, _here)])
 
 
-def _parse_lines(data: bytes, reader: _Reader) -> list[TaskSpec]:
-    tasks = json_text.decode_lines(data)
-    specs = reader.read_plain(tasks)
-    if specs is not None:
-        return specs
-    numbers = json_text.line_numbers(data)
-    return reader.read_all(
-        (task, _in_line(number)) for number, task in zip(numbers, tasks, strict=True)
-    )
+def _parse_lines(
+    data: bytes, reader: _Reader, specs: list[TaskSpec]
+) -> Generator[None, None, None]:
+    before = 0
+    for part in json_text.line_slices(data, SLICE_BYTES):
+        tasks = json_text.decode_lines(part)
+        plain = reader.read_plain(tasks)
+        if plain is None:
+            numbers = json_text.line_numbers(part)
+            plain = reader.read_all(
+                (task, _in_line(before + number))
+                for number, task in zip(numbers, tasks, strict=True)
+            )
+        specs += plain
+        before += part.count(b"\n")
+        yield
 
 
-def _parse_array(tasks: list[object], reader: _Reader) -> list[TaskSpec]:
+def _parse_array(
+    tasks: list[object], reader: _Reader, specs: list[TaskSpec]
+) -> Generator[None, None, None]:
     if not tasks:
         raise NotJsonError("there is no task in it: the array is empty")
-    specs = reader.read_plain(tasks)
-    if specs is not None:
-        return specs
-    return reader.read_all((task, _in_array(i)) for i, task in enumerate(tasks))
+    yield  # after the decoding
+    for start in range(0, len(tasks), SLICE_TASKS):
+        part = tasks[start : start + SLICE_TASKS]
+        plain = reader.read_plain(part)
+        if plain is None:
+            plain = reader.read_all((task, _in_array(i)) for i, task in enumerate(part, start))
+        specs += plain
+        yield
 
 
-def _parse_document(document: dict[str, object], reader: _Reader) -> list[TaskSpec]:
+def _parse_document(
+    document: dict[str, object], reader: _Reader, specs: list[TaskSpec]
+) -> Generator[None, None, None]:
     for key in document:
         if key not in ("defaults", "tasks"):
-            hint = near_miss(key, ("defaults", "tasks"))
+            hint = "" if reader.problems.full else near_miss(key, ("defaults", "tasks"))
             reader.problems.add(f"{key[:100]}: not a field beside defaults and tasks{hint}")
     defaults, tasks = document.get("defaults", {}), document["tasks"]
     if isinstance(defaults, dict):
@@ -144,7 +202,7 @@ def _parse_document(document: dict[str, object], reader: _Reader) -> list[TaskSp
         reader.problems.add("defaults: must be an object")
     if not isinstance(tasks, list):
         raise NotJsonError("tasks: must be an array")
-    return _parse_array(tasks, reader)
+    yield from _parse_array(tasks, reader, specs)
 
 
 class _Reader:
@@ -216,7 +274,8 @@ class _Reader:
         for name, value in task.items():
             check = CHECKS.get(name) or LATER.get(name)
             if check is None or (name in NODE_FIELDS and not self._internal):
-                self.problems.add(f"{place(str(name)[:100])}{_why_unknown(name)}")
+                why = "" if self.problems.full else _why_unknown(name)
+                self.problems.add(f"{place(str(name)[:100])}{why}")
                 continue
             try:
                 checked = check(value)

@@ -41,7 +41,7 @@ from leoronic.runner.output import OutputStore
 from leoronic.runner.pipes import Pipes
 from leoronic.runner.reading import Readers
 from leoronic.runner.reports import Reports
-from leoronic.runner.starting import Starter
+from leoronic.runner.starting import Starter, attempts_that_fit
 from leoronic.runner.stream import Stream
 from leoronic.runner.telling import Teller
 from leoronic.runner.trees import Trees, end_leftovers, reap_one
@@ -54,6 +54,8 @@ ATTACH_AFTER_S = 0.004
 # Orphans of running tasks that end on their own are reaped this often, so that they do not pile up.
 REAP_S = 5.0
 LEFTOVERS_S_MAX = 5.0
+# Output is removed by its age: that of tasks that run, silent or not, is made young this often.
+TOUCH_S = 3600.0
 
 
 class RunnerActor(Actor):
@@ -65,7 +67,7 @@ class RunnerActor(Actor):
     def __init__(self, config: RunnerConfig) -> None:
         self._config = config
         self._machine = Attempts(
-            attempts_max=config.attempts_max,
+            attempts_max=attempts_that_fit(config.attempts_max),
             linger_s=config.linger_s,
             grace_s=config.grace_s,
             runner=os.urandom(6).hex(),
@@ -73,10 +75,13 @@ class RunnerActor(Actor):
         self._live: dict[AttemptKey, Live] = {}
         self._events: deque[core.Event] = deque()
         self._working = False
+        self._retries: dict[AttemptKey, asyncio.TimerHandle] = {}
+        """Of attempts that were not started yet, for want of something that may pass."""
         self._unattached: list[Live] = []
         self._old_groups: list[Group] = []
         self._reaper: asyncio.TimerHandle | None = None
         self._idle = asyncio.Event()
+        self._touch_at = 0.0
 
     async def started(self) -> None:
         """End what a former runner left, and be ready."""
@@ -88,6 +93,11 @@ class RunnerActor(Actor):
         self._cgroups = Cgroups(self._state_id)
         if config.use_cgroups:
             self._cgroups.open(config.tasks_pids_max)
+            self.context.log.info(
+                "cgroups",
+                usable=sorted(self._cgroups.controllers),
+                offered=sorted(self._cgroups.offered),
+            )
         if left := await end_leftovers(self._state_id, LEFTOVERS_S_MAX):
             self.context.log.error("leftovers", pids=left)
         shutil.rmtree(config.work_dir, ignore_errors=True)
@@ -210,9 +220,9 @@ class RunnerActor(Actor):
             case core.Store(key):
                 self._keep(self._live[key])
             case core.SetTimer(key, timer, at):
-                self._set_timer(self._live[key], timer, at)
+                self._set_timer(key, timer, at)
             case core.CancelTimers(key):
-                self._live[key].cancel_timers()
+                self._cancel_timers(key)
             case core.Signal(key, name):
                 self._trees.signal(self._live[key], name)
             case core.WatchTree(key):
@@ -223,20 +233,33 @@ class RunnerActor(Actor):
             case core.Discard(key):
                 self._store.forget(key)
 
-    def _set_timer(self, live: Live, timer: core.TimerKind, at: float) -> None:
-        if timer in live.timers:
-            live.timers[timer].cancel()
-        event = core.Fired(live.key, timer)
-        live.timers[timer] = self._loop.call_at(at, self._guarded(self._feed), event)
+    def _set_timer(self, key: AttemptKey, timer: core.TimerKind, at: float) -> None:
+        event = core.Fired(key, timer)
+        if timer == "retry_start":
+            self._retries[key] = self._loop.call_at(at, self._guarded(self._retry), event)
+            return
+        timers = self._live[key].timers
+        if timer in timers:
+            timers[timer].cancel()
+        timers[timer] = self._loop.call_at(at, self._guarded(self._feed), event)
+
+    def _cancel_timers(self, key: AttemptKey) -> None:
+        if key in self._retries:
+            self._retries.pop(key).cancel()
+        else:
+            self._live[key].cancel_timers()
 
     # --- starting ---
+
+    def _retry(self, event: core.Fired) -> None:
+        del self._retries[event.key]
+        self._feed(event)
 
     def _spawn(self, run: Run) -> None:
         try:
             live = self._starter.start(run, self._warm, self._loop.time(), len(self._live))
         except (OSError, ValueError, spawn.CannotStartError) as error:
-            why = str(error) if isinstance(error, spawn.CannotStartError) else spawn.one_line(error)
-            self._feed(core.StartFailed(run.key, why, time.time()))
+            self._start_failed(run.key, error)
             return
         if not self._live:
             self._reaper = self._loop.call_later(REAP_S, self._guarded(self._reap_regularly))
@@ -249,6 +272,10 @@ class RunnerActor(Actor):
             self._feed(core.ShellStarted(live.key, live.pid, live.started_at))
         if live.watched_limits:
             self._watcher.add(live)
+
+    def _start_failed(self, key: AttemptKey, error: Exception) -> None:
+        why, passing = spawn.one_line(error), spawn.may_pass(error)
+        self._feed(core.StartFailed(key, why, time.time(), passing))
 
     def _watch_shell(self, live: Live) -> None:
         """Notice the end of a shell that is our child."""
@@ -299,7 +326,7 @@ class RunnerActor(Actor):
             self._pipes.drop(live)
             live.close_write_ends()
             del self._live[live.key]
-            self._feed(core.StartFailed(live.key, spawn.one_line(error), time.time()))
+            self._start_failed(live.key, error)
             return
         self._watch_shell(live)
         self._feed(core.ShellStarted(live.key, live.pid, live.started_at))
@@ -412,8 +439,17 @@ class RunnerActor(Actor):
     def _reap_regularly(self) -> None:
         self._trees.reap()
         self._remove_old_groups()
+        if self._loop.time() >= self._touch_at:
+            self._touch_at = self._loop.time() + TOUCH_S
+            for live in self._live.values():
+                for stream in live.streams:
+                    stream.touch()
         self._reaper = self._loop.call_later(REAP_S, self._guarded(self._reap_regularly))
 
 
 async def _remove_folder(folder: Any) -> None:
-    await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    try:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    except RuntimeError:
+        # No room for one more thread, as tasks fill their group.
+        shutil.rmtree(folder, ignore_errors=True)

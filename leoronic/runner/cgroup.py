@@ -1,7 +1,8 @@
 """Control groups, version 1 and 2, for limits and for killing all at once.
 
-    <the runner's own group>/LEORONIC-<state id>/shared/         the runner and tasks without limits
-                                                TASK.ATTEMPT/    one attempt with limits of its own
+    <the node's own group>/LEORONIC-<state id>/shared/         the runner and tasks without limits
+                                              node/           keeper and core, where they must move
+                                              TASK.ATTEMPT/   one attempt with limits of its own
 
 The base group belongs to one node's state folder alone, so that whatever a new runner finds in it
 was left behind by the one before. Nothing here is required: on a machine whose groups are not
@@ -18,14 +19,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from leoronic.runner import tree
+from leoronic.runner import spawn, tree
 
 # `tasks` would be the name of a control file in version 1.
 SHARED = "shared"
+NODE = "node"
+# Of the shared group's processes this part is kept for tasks that run: none starts in it.
+RESERVE_PART = 8
 CPU_PERIOD_US = 100_000
 # The kernel's least quota.
 CPU_QUOTA_US_MIN = 1_000
 KILL_ROUNDS_MAX = 50
+VACATE_ROUNDS_MAX = 3
 REMOVE_S_MAX = 0.5
 TIDY_AFTER_S = 60.0
 
@@ -143,6 +148,10 @@ class Cgroups:
         self._own = own
         self._hierarchies: list[Hierarchy] = []
         self._joined: list[Hierarchy] = []
+        self._count_fd = -1
+        self._count_max = 0
+        self.offered: set[str] = set()
+        """Which of memory, cpu and pids this machine has in groups, usable or not."""
 
     @property
     def controllers(self) -> set[str]:
@@ -152,10 +161,8 @@ class Cgroups:
     def open(self, tasks_pids_max: int) -> None:
         """Make the base groups and enter the shared one, of at most `tasks_pids_max` processes."""
         for version, controllers, own in self._found():
+            self.offered |= controllers & set(_LIMITING)
             base = own / self._name
-            if base.parent.name == SHARED and base.parent.parent.name == self._name:
-                # Restarted inside the group that the last incarnation of this process entered.
-                base = base.parent.parent
             try:
                 base.mkdir(exist_ok=True)
             except OSError:
@@ -186,7 +193,25 @@ class Cgroups:
     def _limit_shared(self, pids_max: int) -> None:
         for hierarchy in self._joined:
             if "pids" in hierarchy.controllers:
-                _write(hierarchy.base / SHARED / "pids.max", str(pids_max))
+                shared = hierarchy.base / SHARED
+                _write(shared / "pids.max", str(pids_max))
+                with contextlib.suppress(OSError):
+                    self._count_fd = os.open(shared / "pids.current", os.O_RDONLY | os.O_CLOEXEC)
+                    self._count_max = pids_max
+
+    def check_room(self) -> None:
+        """Raises `CannotStartError`, a passing one, while the shared group is full, or nearly.
+
+        A task that starts in a full group could not fork, and would fail for what others do.
+        """
+        if self._count_fd < 0:
+            return
+        count = int(os.pread(self._count_fd, 32, 0))
+        if count >= self._count_max - self._count_max // RESERVE_PART:
+            raise spawn.CannotStartError(
+                f"the tasks have {count} processes already, of {self._count_max} at most",
+                passing=True,
+            )
 
     def make(self, name: str, limits: Limits) -> Group | None:
         """A group with those limits; None if the machine cannot enforce all of them.
@@ -223,17 +248,22 @@ class Cgroups:
 
     def close(self) -> None:
         """Leave and remove the base groups; what is not empty stays for the next runner."""
+        if self._count_fd >= 0:
+            os.close(self._count_fd)
+            self._count_fd = -1
         for hierarchy in self._joined:
+            leaf = hierarchy.base / NODE
+            place = leaf if leaf.exists() else hierarchy.base.parent
             with contextlib.suppress(OSError):
-                (hierarchy.base.parent / "cgroup.procs").write_text(str(os.getpid()))
+                (place / "cgroup.procs").write_text(str(os.getpid()))
         for hierarchy in self._hierarchies:
-            for folder in (hierarchy.base / SHARED, hierarchy.base):
+            for folder in (hierarchy.base / SHARED, hierarchy.base / NODE, hierarchy.base):
                 with contextlib.suppress(OSError):
                     folder.rmdir()
         self._hierarchies, self._joined = [], []
 
     def _found(self) -> Iterable[tuple[int, set[str], Path]]:
-        """(version, controllers, this process's own folder) of each mounted hierarchy."""
+        """(version, controllers, the node's own folder) of each mounted hierarchy."""
         paths: dict[str, str] = {}
         for line in self._own.read_text().splitlines():
             _, listed, path = line.split(":", 2)
@@ -242,20 +272,51 @@ class Cgroups:
         for line in self._mounts.read_text().splitlines():
             _, mount, kind, options = line.split()[:4]
             if kind == "cgroup2" and "" in paths:
-                folder = Path(mount) / paths[""].lstrip("/")
+                folder = self._home(Path(mount) / paths[""].lstrip("/"))
                 yield 2, _words(folder / "cgroup.controllers"), folder
             elif kind == "cgroup":
                 useful = {o for o in options.split(",") if o in paths} & {*_LIMITING, "freezer"}
                 if useful:
-                    yield 1, useful, Path(mount) / paths[min(useful)].lstrip("/")
+                    folder = self._home(Path(mount) / paths[min(useful)].lstrip("/"))
+                    yield 1, useful, folder
+
+    def _home(self, own: Path) -> Path:
+        """The node's own group, also if this process is below it, as an earlier runner moved it."""
+        below = own.name in (SHARED, NODE) and own.parent.name == self._name
+        return own.parent.parent if below else own
 
 
 def _delegate(base: Path, offered: set[str]) -> set[str]:
-    """Hand the limiting controllers down to the groups below `base`; which could be."""
+    """Hand the limiting controllers down to the groups below `base`; which could be.
+
+    A group hands on controllers only while no process is in it. Worse, where one is, the kernel
+    takes `+cpu` and then lets no process enter the groups below. So the node's own processes move
+    out of the way first, and nothing is tried while strangers are there.
+    """
+    wanted = offered & set(_LIMITING)
     for folder in (base.parent, base):
-        for controller in sorted(offered & set(_LIMITING)):
+        missing = wanted - _words(folder / "cgroup.subtree_control")
+        if missing and not _vacate(folder, base / NODE):
+            break
+        for controller in sorted(missing):
             _write(folder / "cgroup.subtree_control", f"+{controller}")
     return _words(base / "cgroup.subtree_control") & set(_LIMITING)
+
+
+def _vacate(folder: Path, leaf: Path) -> bool:
+    """Move this node's processes from `folder` into `leaf`; whether nobody is left there."""
+    if not (folder / "cgroup.type").exists():
+        return True  # The root of all groups, which may have both.
+    for _ in range(VACATE_ROUNDS_MAX):
+        pids = _pids(folder)
+        if not pids:
+            return True
+        # What forked meanwhile is seen by the next look.
+        for pid in pids & tree.own_family():
+            with contextlib.suppress(OSError):
+                leaf.mkdir(exist_ok=True)
+            _write(leaf / "cgroup.procs", str(pid))
+    return not _pids(folder)
 
 
 def _limit_v1(folder: Path, values: dict[str, float]) -> None:
@@ -288,7 +349,7 @@ def _quota_us(cpus: float) -> int:
 def _clear(base: Path) -> None:
     """Kill and remove all that a former runner left below `base`."""
     deadline = time.monotonic() + REMOVE_S_MAX
-    for folder in [p for p in base.iterdir() if p.is_dir()]:
+    for folder in [p for p in base.iterdir() if p.is_dir() and p.name != NODE]:
         while True:
             pids = _pids(folder)
             tree.send(pids - {os.getpid()}, signal.SIGKILL)

@@ -18,7 +18,7 @@ class RunnerConfig:
     root: Path
     state_dir: Path
     output_dir: Path
-    attempts_max: int = 1024
+    attempts_max: int = 4096
     linger_s: float = 5.0
     grace_s: float = 5.0
     # A stream in memory may grow to this; above it goes to a file of its own.

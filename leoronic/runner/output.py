@@ -92,6 +92,8 @@ class OutputStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         numbers = [int(m[1]) for p in self._folder.iterdir() if (m := _PACK.fullmatch(p.name))]
         self._pack_number = max(numbers, default=0)
+        # The thread starts now: later the tasks may have filled the group that we share.
+        self._thread.submit(int)
 
     async def close(self) -> None:
         """Finish what is being synced and close the files. What waits for room stays unkept."""
@@ -187,6 +189,8 @@ class OutputStore:
             elif stream.file >= 0:
                 if not stream.flush():
                     raise OSError(errno.ENOSPC, "no room")
+                # Its age counts from the end of the task, not from the last byte.
+                stream.touch()
                 stream.placed = StreamRef(stream.size, file=stream.name)
             else:
                 stream.placed = self._append(stream.name, stream.content())

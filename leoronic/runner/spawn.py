@@ -6,6 +6,7 @@ Always by vfork (no preexec_fn, no user=): a fork of this process would copy its
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import resource
@@ -30,8 +31,33 @@ _PREPARE = (
 )
 
 
+# What may be there a moment later: processes, memory, descriptors, room on the disk.
+_PASSING = (
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOMEM,
+    errno.ENOSPC,
+    errno.EDQUOT,
+)
+
+
 class CannotStartError(Exception):
-    """The shell could not be started; the message is one line."""
+    """The shell could not be started; the message is one line.
+
+    `passing`: for want of something that may be there a moment later.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether what prevented a start may be gone a moment later."""
+    if isinstance(error, CannotStartError):
+        return error.passing
+    return isinstance(error, OSError) and error.errno in _PASSING
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +115,13 @@ class Descriptors:
         self._soft, self._hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         self.raised_from: int | None = None
         """What a task's own limit is to be, where it is no longer ours."""
+
+    def fit(self, each: int, others: int) -> int:
+        """How many times `each` fit beside `others`: at least 1."""
+        most = self._wanted
+        if self._hard != resource.RLIM_INFINITY:
+            most = min(most, self._hard)
+        return max(1, (most - others) // each)
 
     def need(self, count: int) -> None:
         """So many will be open."""
@@ -155,7 +188,7 @@ def spawn(
             close_fds=False,
         )
     except (OSError, ValueError, subprocess.SubprocessError) as error:
-        raise CannotStartError(one_line(error)) from error
+        raise CannotStartError(one_line(error), passing=may_pass(error)) from error
     finally:
         if long_fd >= 0:
             os.close(long_fd)

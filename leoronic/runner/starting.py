@@ -21,6 +21,15 @@ DESCRIPTORS_EACH = 5
 DESCRIPTORS_OTHER = 160
 
 
+def attempts_that_fit(wanted: int) -> int:
+    """So many attempts, or as many as this process may have descriptors for."""
+    return min(wanted, _descriptors(wanted).fit(DESCRIPTORS_EACH, DESCRIPTORS_OTHER))
+
+
+def _descriptors(attempts: int) -> spawn.Descriptors:
+    return spawn.Descriptors(DESCRIPTORS_EACH * attempts + DESCRIPTORS_OTHER)
+
+
 class Starter:
     """Starts shells for one runner. What raises (`OSError`, `ValueError`, `CannotStartError`)
     leaves nothing behind.
@@ -36,7 +45,7 @@ class Starter:
         self.bash = spawn.find_bash()
         self._environment = spawn.node_environment(os.environ)
         self._devnull = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-        self._descriptors = spawn.Descriptors(DESCRIPTORS_EACH * config.attempts_max + 256)
+        self._descriptors = _descriptors(config.attempts_max)
 
     def close(self) -> None:
         """Release what is open."""
@@ -48,6 +57,7 @@ class Starter:
         `others` is how many run already.
         """
         self._descriptors.need(DESCRIPTORS_EACH * (others + 1) + DESCRIPTORS_OTHER)
+        self._cgroups.check_room()
         with contextlib.ExitStack() as on_failure:
             live = self._open(run, on_failure)
             if not self._start_in_warm(live, warm, now):

@@ -84,6 +84,11 @@ class Stream:
             if not self.blocked:
                 self.flush()
 
+    def touch(self) -> None:
+        """Make its file young, if it has one: old output is removed."""
+        if self.file >= 0:
+            os.utime(self.file)
+
     def read(self) -> bool:
         """Read what is there, within a turn's bounds. Whether there was anything, or the end."""
         got = False

@@ -89,6 +89,28 @@ def read_process(pid: int) -> Process | None:
     return Process(pid, int(parent), int(group), int(session))
 
 
+def own_family() -> set[int]:
+    """The processes of this node: this one, and its parent and siblings of the same program.
+
+    They are forks of one keeper. A parent that runs another program (a shell, a test's driver, the
+    system's first process) is a stranger, and so are its children.
+    """
+    own = os.getpid()
+    parent = os.getppid()
+    program = _program(own)
+    if parent <= 1 or _program(parent) != program:
+        return {own}
+    siblings = {p.pid for p in processes().values() if p.parent == parent}
+    return {parent, own, *(pid for pid in siblings if _program(pid) == program)}
+
+
+def _program(pid: int) -> str:
+    try:
+        return os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115
+    except OSError:
+        return ""
+
+
 def marker(state_id: str, key: AttemptKey) -> str:
     """The marker's value for one attempt."""
     return f"{state_id}/{key[0]}/{key[1]}"

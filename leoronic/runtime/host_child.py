@@ -1,10 +1,10 @@
 """The supervisor's side of a host process: finds or starts it, watches it, restarts it.
 
 When the process ends, its connection closes at once, whoever its parent is; that is a normal end
-only if it is known to have exited with 0. When only the
-connection is lost, that counts as the child's end too: the restart connects to a process that
-survives, or replaces one that does not. So there is one way back, bounded by the supervisor's
-intensity.
+only if it is known to have exited with 0. When only the connection is lost and the process may
+survive, it is connected to again, a few times a minute; its owner hears `Detached` and `Attached`.
+Beyond that a lost connection counts as the child's end: the restart connects to a process that
+survives, or replaces one that does not, bounded by the supervisor's intensity.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections import deque
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from leoronic.runtime.child import Child, OnExit, Statistics
 from leoronic.runtime.host import HostSettings
 from leoronic.runtime.host_frames import FromHost, Inflow
 from leoronic.runtime.launcher import Launcher
+from leoronic.runtime.log import get_logger
 from leoronic.runtime.process import Process
 from leoronic.runtime.ref import ActorRef, Directory
 from leoronic.runtime.remote_ref import RemoteRef
@@ -38,6 +40,9 @@ KNOCK_S_MAX = 0.025
 # How long to wait for a process's end to be seen after its connection closed, to say how it ended.
 EXIT_SEEN_S = 0.25
 EMITS_WAITING_MAX = 4096
+# So often is a lost connection made anew without counting as the child's end.
+REATTACHED_MAX = 5
+REATTACHED_WITHIN_S = 60.0
 
 
 class HostChild(Child):
@@ -58,6 +63,7 @@ class HostChild(Child):
         self._process: Process | None = None
         self._ending: asyncio.Task[None] | None = None
         self._inflow = Inflow(EMITS_WAITING_MAX)
+        self._reattached: deque[float] = deque(maxlen=REATTACHED_MAX)
         self.ref = RemoteRef(spec.name, spec.mailbox_max)
         directory.add(self.ref)
 
@@ -228,12 +234,39 @@ class HostChild(Child):
             error = None if status == 0 else self._how_it_ended(process, status)
         else:
             told = reason.message if isinstance(reason, LeoronicError) else "connection lost"
+            if await self._reattach(process, told):
+                self._ending = None
+                return
             error = ActorGone(f"{self.name}: {told}; process {process.pid} still runs")
             if not self.spec.survives:
                 await process.end(self.spec.shutdown_s)
         process.close()
         self._ending = None
         self._on_exit(self, error)
+
+    async def _reattach(self, process: Process, told: str) -> bool:
+        """Connect again to a process that lives on; False if it is not to be, or fails."""
+        now = asyncio.get_running_loop().time()
+        often = len(self._reattached) == REATTACHED_MAX
+        if not self.spec.survives or self._stopping:
+            return False
+        if often and now - self._reattached[0] < REATTACHED_WITHIN_S:
+            return False
+        self._reattached.append(now)
+        try:
+            connection = connect_unix(self.spec.socket)
+            if connection is None:
+                return False
+            if peer_of(connection)[0] != process.pid:
+                connection.close()
+                return False
+            self._process = process
+            await self._attach(connection, fresh=False)
+        except (OSError, LeoronicError):
+            self._process = None
+            return False
+        get_logger(actor=self.name).warning("reattached", reason=told, pid=process.pid)
+        return True
 
     def _how_it_ended(self, process: Process, status: int | None) -> ActorGone:
         how = (

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from leoronic.actors import cluster as cluster_module
 from leoronic.actors.cluster import Cluster
 from leoronic.core.entries import Finished, Started
 from leoronic.core.outcome import Outcome
@@ -86,10 +88,49 @@ async def test_pages_of_live_states_with_labels(node: Node, cluster: Cluster) ->
     """The queue knows states, the disk labels: both count."""
     await add(node, *(TaskSpec("x", id=f"t{n}", labels={"k": str(n % 2)}) for n in range(6)))
     await node.run("t1", GOOD)
-    found = await cluster.page(state="waiting", label="k=1", since=None, before=None, limit=1)
-    assert ["t5"] == [task["id"] for task in found]
-    found = await cluster.page(state="waiting", label="k=1", since=0.0, before=None, limit=9)
-    assert ["t5", "t3"] == [task["id"] for task in found]
+    found, more = await cluster.page(state="waiting", label="k=1", since=None, before=None, limit=1)
+    assert (["t5"], True) == ([task["id"] for task in found], more)
+    found, more = await cluster.page(state="waiting", label="k=1", since=0.0, before=None, limit=2)
+    assert (["t5", "t3"], False) == ([task["id"] for task in found], more)
+
+
+@pytest.mark.parametrize("state", [None, "waiting"])
+async def test_pages_are_bounded_by_bytes(
+    node: Node, cluster: Cluster, monkeypatch: pytest.MonkeyPatch, state: str | None
+) -> None:
+    """Fewer than asked for, at least one, and the rest is on the next pages."""
+    monkeypatch.setattr(cluster_module, "_PAGE_SLICE", 2)
+    await add(node, *(TaskSpec("x" * 10_000, id=f"t{n}") for n in range(5)))
+    seen: list[list[str]] = []
+    before, more = None, True
+    for bytes_max in (25_000, 1, 1_000_000):
+        assert more
+        found, more = await cluster.page(
+            state=state, label=None, since=None, before=before, limit=9, bytes_max=bytes_max
+        )
+        before = found[-1]["order"]
+        seen.append([task["id"] for task in found])
+    assert ([["t4", "t3"], ["t2"], ["t1", "t0"]], False) == (seen, more)
+
+
+async def test_a_page_reads_no_more_than_it_tells(
+    node: Node, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A high limit does not bring everything into memory before the first bytes are counted."""
+    monkeypatch.setattr(cluster_module, "_PAGE_SLICE", 2)
+    await add(node, *(TaskSpec("x" * 1000, id=f"t{n}") for n in range(40)))
+    asked: list[str] = []
+    tasks = cluster.tasks
+
+    async def noted(some: list[str]) -> list[dict[str, Any]]:
+        asked.extend(some)
+        return await tasks(some)
+
+    monkeypatch.setattr(cluster, "tasks", noted)
+    await cluster.page(
+        state=None, label=None, since=None, before=None, limit=10_000, bytes_max=2000
+    )
+    assert len(asked) <= 4
 
 
 async def test_a_task_that_is_forgotten_meanwhile(cluster: Cluster) -> None:

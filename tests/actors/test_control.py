@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -70,6 +71,16 @@ async def test_lines(client: Client) -> None:
     """JSON lines, said to be such."""
     lines = b'{"command": "x", "id": "a"}\n{"command": "y", "id": "b"}\n'
     assert ["a", "b"] == (await client.ask("submit", lines, lines=True))["ids"]
+
+
+async def test_others_are_answered_while_a_large_submission_is_read(client: Client) -> None:
+    """It is read in slices; a mistake at its end still refuses it whole."""
+    large = client.send({"type": "submit"}, b'{"command": "x"}\n' * 50_000 + b"x")
+    small = client.send({"type": "submit"}, b"x")
+    frames = [(await client.receive())[0] for _ in range(2)]
+    assert [small, large] == [frame["request"] for frame in frames]
+    assert ["line 50001: not JSON: expecting value (column 1)"] == frames[1]["error"]["problems"]
+    assert {"tasks": [], "more": False} == await client.ask("list")
 
 
 async def test_mistakes_come_back_with_their_places(client: Client) -> None:
@@ -339,6 +350,43 @@ async def test_requests_beyond_the_limit_wait_in_the_socket(node: Node, monkeypa
             client.send({"type": "watch"})
         await until(lambda: sum(node.requests) == 5)
         assert (2, 3) == node.requests
+
+
+async def test_bytes_beyond_the_limit_wait_in_the_socket(node: Node, monkeypatch: Any) -> None:
+    """Requests under way have so many bytes for each connection; a single one always fits."""
+    monkeypatch.setattr(control, "CONNECTION_BYTES_MAX", 1000)
+    async with node.client() as client:
+        for _ in range(5):
+            client.send({"type": "watch"}, b"x" * 600)
+        await until(lambda: node.requests[1] > 0)
+        assert 1 == node.requests[0]
+    await until(lambda: node.clients == 0)
+    async with node.client() as client:
+        numbers = [client.send({"type": "submit"}, big(f"t{n}")) for n in range(5)]
+        assert numbers == [(await client.receive())[0]["request"] for _ in numbers]
+
+
+async def test_submissions_of_all_clients_are_bounded(node: Node, monkeypatch: Any) -> None:
+    """Beyond so many bytes they wait for each other; questions do not, and all are answered."""
+    monkeypatch.setattr(control, "SUBMISSION_BYTES_MAX", 1000)
+    async with contextlib.AsyncExitStack() as stack:
+        first, *others = [await stack.enter_async_context(node.client()) for _ in range(4)]
+        first.send({"type": "watch"}, b"x" * 900)
+        await until(lambda: node.requests == (1, 0))
+        numbers = [other.send({"type": "submit"}, big(f"t{n}")) for n, other in enumerate(others)]
+        await until(lambda: node.requests == (1, 3))
+        assert [] == (await first.ask("list"))["tasks"]
+        first.writer.close()
+        for other, number in zip(others, numbers, strict=True):
+            assert 1 == len((await other.result(number))[-1]["ids"])
+        assert 3 == len((await others[0].ask("list"))["tasks"])
+    await until(lambda: node.clients == 0)
+    assert (0, {}) == (node.control._submission_bytes, node.control._held_up)
+
+
+def big(task: str) -> bytes:
+    """A submission of about 900 bytes."""
+    return json.dumps({"command": "x" * 870, "id": task}).encode()
 
 
 async def test_a_client_that_never_reads_is_cut(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from leoronic.actors import following
 from leoronic.core.entries import Finished, Lost, Started
 from leoronic.core.outcome import Outcome, StreamRef
+from leoronic.core.run import OutputPart, ReadOutput
 from leoronic.errors import BadRequest, NotFound, Refused
 from tests.actors.node import Client, Node, node_in
 from tests.runtime.actors import until
@@ -102,6 +104,8 @@ async def test_wait_for_nothing(client: Client) -> None:
     """That is a mistake, and so is what does not exist."""
     with pytest.raises(BadRequest, match="which tasks"):
         await client.ask("wait", ids=[])
+    with pytest.raises(BadRequest, match="1001 ids are too many"):
+        await client.ask("wait", ids=["zzz"] * 1001)
     with pytest.raises(NotFound):
         await client.ask("wait", ids=["zzz"])
 
@@ -243,3 +247,50 @@ async def test_followers_of_a_cancelled_task_are_let_go(node: Node, client: Clie
     async with node.client() as other:
         await other.ask("cancel", ids=["a"])
     assert [{"task": "a", "attempt": 0, "at_end": True}] == await client.result(number)
+
+
+async def test_many_readers_of_what_runs(node: Node, client: Client, monkeypatch: Any) -> None:
+    """Only so many ask the runner at once for much; all are answered in the end."""
+    await submit(client, '{"command": "x", "id": "a"}')
+    await node.write(Started("a", 1, node.id, 5.0))
+    gate = asyncio.Event()
+    asked: list[ReadOutput] = []
+
+    class Runner:
+        async def call(self, message: ReadOutput, timeout_s: float) -> OutputPart:
+            asked.append(message)
+            await gate.wait()
+            return OutputPart(message.offset, b"all" if message.offset == 0 else b"", at_end=False)
+
+    monkeypatch.setattr(node.control._following, "_runner_host", Runner())
+    numbers = {client.send({"type": "logs", "id": "a"}) for _ in range(30)}
+    await until(lambda: len(asked) == following.LIVE_READS_MAX)
+    async with node.client() as other:
+        for _ in range(20):
+            await other.ask("show", id="a")
+    assert len(asked) == following.LIVE_READS_MAX
+    gate.set()
+    while numbers:
+        frame, _ = await client.receive()
+        if "result" in frame:
+            numbers.remove(frame["request"])
+
+
+async def test_who_waits_for_output_gets_little_at_once(node: Node, client: Client) -> None:
+    """All who wait are woken together: only who reads on gets much."""
+    await submit(client, '{"command": "x", "id": "a"}')
+    await node.write(Started("a", 1, node.id, 5.0))
+    news = [b"first", b"x" * following.WAITED_BYTES, b"y" * 10_000]
+    asked: list[ReadOutput] = []
+
+    def runner(message: ReadOutput) -> OutputPart:
+        asked.append(message)
+        data = news.pop(0)[: message.limit] if news else b""
+        return OutputPart(message.offset, data, at_end=not news)
+
+    node.host.answer = runner
+    client.send({"type": "logs", "id": "a", "follow": True})
+    items = [await client.receive() for _ in range(4)]
+    assert [5, following.WAITED_BYTES, 10_000] == [len(blob) for _, blob in items[1:]]
+    wanted = [(following.CHUNK_BYTES, 0.0), (following.WAITED_BYTES, 20.0)]
+    assert [*wanted, wanted[0]] == [(one.limit, one.wait_s) for one in asked[:3]]

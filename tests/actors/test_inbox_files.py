@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from leoronic.actors.inbox_files import READ_BYTES_PER_GO, InboxFiles
-from leoronic.core.inbox import Looked, Move, Wanted
+from leoronic.core.inbox import Looked, Move, Seen, Wanted
 
 
 @pytest.fixture
@@ -96,6 +97,37 @@ def test_long_names_leave_room_for_the_report(files: InboxFiles) -> None:
     reports = sorted((files.folder / "rejected").glob("*.error.txt"))
     assert sorted(report.read_text() for report in reports) == ["0\n", "1\n"]
     assert all(report.with_name(report.name[:-10]).exists() for report in reports)
+
+
+def test_a_link_put_in_place_of_a_file(files: InboxFiles, tmp_path_factory: Any) -> None:
+    """What turns into a link out of the node's folder after it was seen is not read."""
+    outside = tmp_path_factory.mktemp("outside") / "secret.json"
+    outside.write_text('{"command": "a"}')
+    path = files.folder / "a.json"
+    path.write_text('{"command": "b"}')
+    really_observe = files._observe
+
+    def observe(name: str) -> Seen | None:
+        seen = really_observe(name)
+        path.unlink()
+        path.symlink_to(outside)
+        return seen
+
+    files._observe = observe  # type: ignore[method-assign]
+    looked = look(files, "a.json")
+    assert looked.seen is not None
+    assert ("outside", None) == (looked.seen.kind, looked.specs)
+
+
+def test_an_inbox_that_is_a_link(tmp_path: Path) -> None:
+    """Its files are read, wherever it is."""
+    (tmp_path / "root").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "root" / "inbox").symlink_to(tmp_path / "elsewhere")
+    files = InboxFiles(tmp_path / "root")
+    files.prepare()
+    (files.folder / "a.json").write_text('{"command": "a"}')
+    assert look(files, "a.json").specs is not None
 
 
 def test_a_pipe_put_in_place_of_a_file(files: InboxFiles, monkeypatch: pytest.MonkeyPatch) -> None:

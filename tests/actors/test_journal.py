@@ -275,6 +275,19 @@ async def test_commands_are_searched_in_slices(path: Path, monkeypatch: Any) -> 
         )
 
 
+async def test_a_scan_of_long_commands_pauses_and_misses_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the time for one slice is over after each command."""
+    monkeypatch.setattr("leoronic.actors.journal.SCAN_SLICE_S", -1.0)
+    async with desk(path) as on:
+        await on.written(*(submitted(f"t{i}", f"make {i % 2}") for i in range(10)))
+        on.journal.cast_nowait(MatchCommands("queue", "make 1"))
+        assert [CommandsMatched("make 1", ["t1", "t3", "t5", "t7", "t9"])] == (
+            await on.queue.first(1)
+        )
+
+
 async def test_a_question_is_a_function_of_reads(path: Path) -> None:
     """Its result is the answer."""
     async with desk(path) as on:

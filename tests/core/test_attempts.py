@@ -30,6 +30,7 @@ from leoronic.core.attempt_events import (
 )
 from leoronic.core.attempts import (
     KILL_PATIENCE_S,
+    RETRY_START_S,
     Attempts,
     BookkeepingError,
     Phase,
@@ -109,10 +110,11 @@ def test_forget_keeps_what_runs() -> None:
 
 
 def test_too_many_attempts() -> None:
-    """Beyond the bound a `Run` ends at once, and is not held."""
+    """Beyond the bound a `Run` ends at once as not started, and is not held."""
     machine = attempts(attempts_max=1)
     running(machine)
     outcome = outcome_of(machine.handle(Run("u", 1, "x"), 0.0))
+    assert outcome.not_started
     assert "cannot start: the runner holds 1 attempts already" == outcome.reason
     assert 1 == len(machine)
 
@@ -123,6 +125,63 @@ def test_start_failed() -> None:
     machine.handle(RUN, 0.0)
     outcome = outcome_of(machine.handle(StartFailed(KEY, "No memory", 5.0), 0.0))
     assert Outcome(5.0, 5.0, reason="cannot start: No memory") == outcome
+
+
+def test_passing_want_is_waited_out() -> None:
+    """A start that failed for want of something that may pass is tried again, for a second."""
+    machine = attempts()
+    now, effects = 100.0, machine.handle(RUN, 100.0)
+    for wait_s in RETRY_START_S:
+        assert [Spawn(RUN)] == effects
+        effects = machine.handle(StartFailed(KEY, "no processes", 5.0, passing=True), now)
+        assert [SetTimer(KEY, "retry_start", now + wait_s)] == effects
+        assert [Spawned("t", 1, 0, 0.0)] == machine.inventory().running
+        now += wait_s
+        effects = machine.handle(Fired(KEY, "retry_start"), now)
+    assert pytest.approx(101.0) == now
+    effects = machine.handle(StartFailed(KEY, "no processes", 6.0, passing=True), now)
+    outcome = Outcome(6.0, 6.0, reason="cannot start: no processes", not_started=True)
+    assert outcome == outcome_of(effects)
+
+
+def test_start_after_a_retry() -> None:
+    """Once it can be started after all, it is an attempt like any other."""
+    machine = attempts()
+    machine.handle(RUN, 0.0)
+    machine.handle(StartFailed(KEY, "no processes", 5.0, passing=True), 0.0)
+    machine.handle(Fired(KEY, "retry_start"), 0.1)
+    assert [Emit(Spawned("t", 1, 7, 6.0))] == machine.handle(ShellStarted(KEY, 7, 6.0), 0.1)
+
+
+def test_final_failure_after_a_retry() -> None:
+    """What cannot pass is final, also if it shows only at the second try."""
+    machine = attempts()
+    machine.handle(RUN, 0.0)
+    machine.handle(StartFailed(KEY, "no processes", 5.0, passing=True), 0.0)
+    machine.handle(Fired(KEY, "retry_start"), 0.1)
+    outcome = outcome_of(machine.handle(StartFailed(KEY, "no folder", 6.0), 0.1))
+    assert ("cannot start: no folder", False) == (outcome.reason, outcome.not_started)
+
+
+def test_cancel_between_tries() -> None:
+    """One that waits to be tried again is cancelled at once, and not tried again."""
+    machine = attempts()
+    machine.handle(Runs(chain("a", "b")), 0.0)
+    machine.handle(StartFailed(("a", 1), "no processes", 5.0, passing=True), 0.0)
+    effects = machine.handle(Kill("a", 1, "cancelled"), 0.0)
+    assert (CancelTimers(("a", 1)), "cancelled") == (effects[0], outcome_of(effects).reason)
+    assert not outcome_of(effects).not_started
+    assert Spawn(chain("a", "b")[1]) == effects[-1]
+    assert [] == machine.handle(Fired(("a", 1), "retry_start"), 0.1)
+
+
+def test_cancel_while_starting_in_vain() -> None:
+    """A cancelled attempt that cannot be started is cancelled, and not tried again."""
+    machine = attempts()
+    machine.handle(RUN, 0.0)
+    machine.handle(Kill("t", 1, "cancelled"), 0.0)
+    outcome = outcome_of(machine.handle(StartFailed(KEY, "no", 5.0, passing=True), 0.0))
+    assert ("cancelled", False) == (outcome.reason, outcome.not_started)
 
 
 def test_cancel() -> None:
@@ -445,6 +504,7 @@ class World:
         events: list[Event] = [Kill("t", 1, "cancelled", 1.0), Kill("t", 1, "now", 0.0), RUN]
         if phase == Phase.STARTING:
             events += [ShellStarted(KEY, 7, 0.0), StartFailed(KEY, "no", 0.0)]
+            events.append(StartFailed(KEY, "no processes", 0.0, passing=True))
         if self.shell:
             ended = ShellExited(
                 KEY, 1.0, exit_code=0, output_closed=not self.open, tree_empty=not self.tree

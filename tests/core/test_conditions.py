@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import sys
+import time
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -13,7 +16,9 @@ from leoronic.core.conditions import (
     HasTag,
     NotTag,
     QueueIsFirst,
+    checked_condition,
     checked_tag,
+    compile_regex,
     parse_condition,
     split_conditions,
 )
@@ -56,7 +61,7 @@ def test_each_kind_of_condition(text: str, expected: Condition) -> None:
 def test_what_is_no_condition(text: str, said: str) -> None:
     """A mistake is told with what would be right."""
     with pytest.raises(ValueError, match=re.escape(said)):
-        parse_condition(text)
+        checked_condition(text)
 
 
 def test_splitting_at_semicolons() -> None:
@@ -80,16 +85,110 @@ def test_tags_are_words() -> None:
         checked_tag("a;b")
 
 
-@pytest.mark.parametrize("regex", ["(a+)+", "(?:x*y*)*", "((?:ab)+c)*?", "(a|b+)+"])
-def test_a_regex_that_could_take_for_ever_is_refused(regex: str) -> None:
-    """A repetition inside a repetition could stop the queue: it is refused, with a way out."""
-    with pytest.raises(ValueError, match="repeats a repetition"):
-        parse_condition(f"queue:all_with_cmd_done {regex}")
+# ---- regular expressions ----
+
+EXPLODING = ["(a|aa)+$", "(a?){40}a{40}$", "a*a*a*a*b", "(a+)+$", "(?:x*a*)*$", "((?:aa)+a?)*?$"]
+ORDINARY = ["make .*", r"step-\d+ foo", "(ab){2,3}c+", "^echo [a-z]+$", "a.*b|c", r"\bmake\b", "x$"]
+
+
+@pytest.fixture
+def without_re2(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that RE2 is not built for."""
+    monkeypatch.setitem(sys.modules, "re2", None)
+    compile_regex.cache_clear()
+    yield
+    compile_regex.cache_clear()
+
+
+@pytest.fixture
+def with_re2() -> None:
+    pytest.importorskip("re2")
+    compile_regex.cache_clear()
+
+
+@pytest.mark.usefixtures("with_re2")
+@pytest.mark.parametrize("regex", EXPLODING)
+def test_no_regex_takes_long(regex: str) -> None:
+    """Not even one that makes a backtracking search try all ways, on a command made for it."""
+    matches = compile_regex(checked_condition(f"queue:all_with_cmd_done {regex}").regex)
+    began = time.perf_counter()
+    for command in ("a" * 60 + "!", "a" * 100_000 + "!", "a" * 60):
+        matches(command)
+    assert time.perf_counter() - began < 1
+
+
+@pytest.mark.usefixtures("without_re2")
+@pytest.mark.parametrize(
+    "regex", [*EXPLODING, "(a|bb)*", "a?" * 40 + "a" * 40, "a*a*a*b", "(a|aa|aaa)" * 9]
+)
+def test_without_re2_what_might_take_long_is_refused(regex: str) -> None:
+    """A backtracking search can't be interrupted."""
+    with pytest.raises(ValueError, match="repeats too much"):
+        checked_condition(f"queue:all_with_cmd_done {regex}")
+
+
+@pytest.mark.usefixtures("without_re2")
+def test_without_re2_only_the_beginning_is_searched() -> None:
+    """The time of a backtracking search grows faster than the text."""
+    matches = compile_regex("b")
+    assert [True, False] == [matches("a" * 999 + "b"), matches("a" * 1000 + "b")]
+
+
+@pytest.mark.usefixtures("with_re2")
+def test_the_first_64_kib_are_searched() -> None:
+    """In bytes, whatever the characters."""
+    matches = compile_regex("b")
+    assert [True, False] == [matches("a" * 65_535 + "b"), matches("a" * 65_536 + "b")]
+    assert not matches("ä" * 32_768 + "b")
 
 
 @pytest.mark.parametrize(
-    "regex", ["make .*", r"step-\d+ (foo|bar)*", "(ab){2,3}c+", "^echo [a-z]+$"]
+    ("regex", "said"),
+    [
+        (r"(a)\1", "a reference back"),
+        ("(?P<x>a)(?P=x)", "a reference back"),
+        ("x(?=a)", "a look ahead"),
+        ("x(?:b|(?<!a)c)", "a look ahead or behind"),
+        ("a++", "a possessive"),
+        ("(?>a)", "an atomic"),
+        (r"a\Z", "write $"),
+        ("a{,3}", "write {0,n}"),
+    ],
 )
-def test_ordinary_regexes_are_fine(regex: str) -> None:
-    """Repetitions beside each other, and bounded ones, are allowed."""
-    assert AllWithCmdDone(regex) == parse_condition(f"queue:all_with_cmd_done {regex}")
+def test_what_re2_does_not_know_is_refused(regex: str, said: str) -> None:
+    """With what it is; on every machine alike."""
+    with pytest.raises(ValueError, match=re.escape(said)):
+        checked_condition(f"queue:all_with_cmd_done {regex}")
+
+
+@pytest.mark.usefixtures("with_re2")
+def test_a_regex_too_large_is_refused() -> None:
+    """Its time is bounded too, not only how that grows."""
+    with pytest.raises(ValueError, match="too large"):
+        checked_condition("queue:all_with_cmd_done .*a.{900}c")
+
+
+@pytest.mark.parametrize("regex", ORDINARY)
+def test_ordinary_regexes_are_fine_without_re2(regex: str, without_re2: None) -> None:
+    """A few repetitions beside each other, and choices."""
+    assert AllWithCmdDone(regex) == checked_condition(f"queue:all_with_cmd_done {regex}")
+
+
+pieces = st.sampled_from(
+    ["a", "b", ".", "a*", "b+", "(ab)?", "[^a]", "(a|bb)", r"\d", r"\w+", "b{2}", "^", "$", r"\b"]
+)
+
+
+@pytest.mark.usefixtures("with_re2")
+@given(st.lists(pieces, max_size=6).map("".join), st.text("ab1 \nä", max_size=12))
+def test_matching_is_as_pythons(regex: str, command: str) -> None:
+    """The pattern may be anywhere; a line end at the end does not count."""
+    expected = re.search(regex, command.removesuffix("\n"), re.ASCII)
+    if command.removesuffix("\n").endswith("\n"):
+        return  # `$` of Python's also matches before that one
+    assert (expected is not None) == compile_regex(regex)(command)
+
+
+def test_what_was_accepted_once_stays_readable() -> None:
+    """A task on disk may carry a regex that is not accepted any more."""
+    assert AllWithCmdDone("(?=a)") == parse_condition("queue:all_with_cmd_done (?=a)")

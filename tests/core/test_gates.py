@@ -118,3 +118,18 @@ def test_search() -> None:
     assert search("b.*c", TaskSpec("abcd"))
     assert search("^y", TaskSpec(["x", "y"])) is False
     assert search("(?m)^y", TaskSpec(["x", "y"]))
+
+
+def test_a_regex_that_cannot_be_used_any_more_keeps_its_tasks_waiting() -> None:
+    """Nobody starts on a guess, nothing breaks, and the reason is told."""
+    gates = Gates()
+    bad = TABLE.intern(TaskSpec("x", conditions=("queue:all_with_cmd_done (?=a)",)))
+    assert [] == gates.add_class(bad, list)
+    assert set() == gates.task_added("a", TaskSpec("a"), PLAIN)
+    gates.matched("(?=a)", [], lambda task: None)
+    assert gates.is_shut(bad)
+    (reason,) = gates.reasons(bad)
+    assert "look ahead" in reason
+    assert search("(?=a)", TaskSpec("b"))
+    gates.drop_class(bad)
+    assert not gates.is_shut(PLAIN)

@@ -31,7 +31,7 @@ from leoronic.core.entries import (
 )
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Item, Offered, StopAttempt, Withdrawn
-from leoronic.core.records import LOSSES_MAX, Record, Status
+from leoronic.core.records import LOSSES_MAX, Record, Status, _Rare
 from leoronic.core.spec import After, TaskSpec
 from leoronic.core.tasks import Tasks
 from leoronic.journal.database import create
@@ -58,7 +58,9 @@ def tasks_of(*entries: Entry) -> Tasks:
 
 def seen(record: Record) -> dict[str, object]:
     """All that a record holds, but for its class's number."""
-    names = [name for name in Record.__slots__ if name not in ("_status", "parent", "task_class")]
+    rare = [name for name, value in vars(Record).items() if isinstance(value, _Rare)]
+    apart = ("_rare", "_status", "parent", "task_class")
+    names = [name for name in Record.__slots__ if name not in apart] + rare
     found = {name: getattr(record, name) for name in [*names, "status"]}
     found["class"] = record.task_class.need
     if isinstance(record, ArrayRecord):

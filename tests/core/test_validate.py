@@ -8,9 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leoronic.core.fields import CHECKS, LATER
+from leoronic.core.fields import CHECKS, LATER, MISTAKES_MAX
 from leoronic.core.spec import After, TaskSpec, decode, encode
-from leoronic.core.validate import PROBLEMS_MAX, parse_task, parse_tasks
+from leoronic.core.validate import (
+    PROBLEMS_MAX,
+    SLICE_BYTES,
+    SLICE_TASKS,
+    parse_in_slices,
+    parse_task,
+    parse_tasks,
+)
 from leoronic.errors import BadRequest
 
 
@@ -311,6 +318,69 @@ def test_many_mistakes_are_counted() -> None:
     assert len(problems) == PROBLEMS_MAX + 1
     assert problems[-1] == "and 70 more"
     assert problems[2].startswith("line 2: command: ")
+
+
+@pytest.mark.parametrize("separator", [b"\n", b","])
+def test_too_many_mistakes_end_the_reading(
+    separator: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large text full of mistakes costs no more than a small one; hints only where they show."""
+    hints: list[object] = []
+    monkeypatch.setattr("leoronic.core.validate.near_miss", lambda word, _: hints.append(word))
+    data = separator.join([b'{"cmd":"x"}'] * 20_000)
+    problems = problems_of(data if separator == b"\n" else b"[" + data + b"]")
+    assert problems[-1] == f"and at least {MISTAKES_MAX - PROBLEMS_MAX} more"
+    assert PROBLEMS_MAX / 2 == len(hints)  # every other mistake is the missing command
+
+
+def test_one_task_full_of_mistakes() -> None:
+    """The same within a task, and within a field."""
+    problems = problems_of(json.dumps({f"x{i}": 1 for i in range(10_000)}).encode())
+    assert problems[-1] == f"and at least {MISTAKES_MAX - PROBLEMS_MAX} more"
+    problems = problems_of(json.dumps({"command": "x", "items": [1] * 10_000}).encode())
+    assert problems[-1] == f"and at least {MISTAKES_MAX - PROBLEMS_MAX} more"
+    with pytest.raises(BadRequest, match="at least 500 mistakes"):
+        parse_task({f"x{i}": 1 for i in range(10_000)})
+
+
+def test_a_large_object_with_a_doubled_key() -> None:
+    """Finding it takes no longer than reading the object."""
+    keys = "".join(f'"k{i}":1,' for i in range(50_000))
+    problems = problems_of(f'{{"command":"x","env":{{{keys}"z":1,"z":1}}}}'.encode())
+    assert problems[0] == 'env: "z" is there more than once'
+
+
+def steps_of(data: bytes) -> tuple[int, list[TaskSpec]]:
+    """How often reading it pauses, and what it holds."""
+    slices, steps = parse_in_slices(data), 0
+    while True:
+        try:
+            next(slices)
+        except StopIteration as end:
+            return steps, end.value
+        steps += 1
+
+
+def test_a_large_text_is_read_in_slices() -> None:
+    """Who reads it may do other things between two of them; the tasks are the same."""
+    tasks = [{"command": f"echo {i}", **({"name": "n"} if i % 7 else {})} for i in range(5000)]
+    expected = [TaskSpec(f"echo {i}", name="n" if i % 7 else "") for i in range(5000)]
+    lines = b"\n \r\n".join(json.dumps(task).encode() for task in tasks) + b"\n" * SLICE_BYTES * 2
+    steps, specs = steps_of(lines)
+    assert expected == specs
+    assert len(lines) // SLICE_BYTES - 2 <= steps <= len(lines) // SLICE_BYTES + 1
+    for document in (tasks, {"tasks": tasks}):
+        steps, specs = steps_of(json.dumps(document).encode())
+        assert expected == specs
+        assert 1 + len(tasks) // SLICE_TASKS == steps
+
+
+def test_places_and_ids_go_on_from_slice_to_slice() -> None:
+    """Line numbers, indexes, and the ids that another must differ from, are of the whole text."""
+    tasks = [b'{"command":"x","id":"a"}', *[b'{"command":"x"}'] * 5000, b'{"command":"x","id":"a"}']
+    said = '"a" is the id of an earlier task here'
+    assert [f"line 5002: id: {said}"] == problems_of(b"\n".join(tasks))
+    assert [f"tasks[5001].id: {said}"] == problems_of(b"[" + b",".join(tasks) + b"]")
 
 
 def test_lines_can_be_asked_for() -> None:

@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from leoronic.runner import cgroup
 from leoronic.runner.cgroup import Cgroups, Group, Limits
+from leoronic.runner.spawn import CannotStartError
 
 
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A control file `cgroup.subtree_control` that behaves as the kernel's."""
+    """Control files that behave as the kernel's, but for `cgroup.procs` that we write ourselves.
+
+    A group with processes takes no `+memory` (EBUSY); it takes `+cpu` and `+pids`, but then nothing
+    may enter the groups below: the tests count that as refused, too.
+    """
     write = cgroup._write
 
     def fake(path: Path, text: str) -> None:
         if path.name == "cgroup.subtree_control":
             offered = (path.parent / "cgroup.controllers").read_text().split()
-            if text.removeprefix("+") in offered:
+            busy = (path.parent / "cgroup.procs").exists() and (
+                path.parent / "cgroup.procs"
+            ).read_text().split()
+            if text.removeprefix("+") in offered and not busy:
                 words = {*path.read_text().split(), text.removeprefix("+")}
                 path.write_text(" ".join(sorted(words)))
-                return
+            return
+        if path.name == "cgroup.procs":
+            for other in path.parents[2].rglob("cgroup.procs"):
+                left = [pid for pid in other.read_text().split() if pid != text]
+                other.write_text("\n".join(left))
+            with path.open("a") as file:
+                file.write(f"\n{text}")
+            return
         write(path, text)
 
     monkeypatch.setattr(cgroup, "_write", fake)
@@ -62,6 +78,87 @@ def test_v2_limits(tmp_path: Path) -> None:
     assert "0" == (folder / "memory.swap.max").read_text()
     assert "50000 100000" == (folder / "cpu.max").read_text()
     assert "20" == (folder / "pids.max").read_text()
+
+
+def occupied(tmp_path: Path, *pids: int) -> Path:
+    """The group of `v2_tree`, with these processes in it."""
+    folder = tmp_path / "v2" / "session"
+    (folder / "cgroup.type").write_text("domain")
+    (folder / "cgroup.procs").write_text("\n".join(map(str, pids)))
+    return folder
+
+
+@pytest.mark.usefixtures("kernel")
+def test_v2_moves_the_node_out_of_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeper and core go into a leaf, as a group with processes hands on no controllers."""
+    groups = v2_tree(tmp_path, "cpu memory pids")
+    folder = occupied(tmp_path, 701, 702)
+    monkeypatch.setattr(cgroup.tree, "own_family", lambda: {os.getpid(), 701, 702})
+    groups.open(100)
+    assert {"memory", "cpu", "pids"} == groups.controllers == groups.offered
+    assert "" == (folder / "cgroup.procs").read_text()
+    leaf = folder / "LEORONIC-abc" / "node"
+    assert ["701", "702"] == (leaf / "cgroup.procs").read_text().split()
+    assert {"cpu", "memory", "pids"} == {*(folder / "cgroup.subtree_control").read_text().split()}
+
+
+@pytest.mark.usefixtures("kernel")
+def test_v2_leaves_strangers_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where others are in the node's group nothing is handed on, not even what the kernel takes."""
+    groups = v2_tree(tmp_path, "cpu memory pids")
+    folder = occupied(tmp_path, 701, 999)
+    monkeypatch.setattr(cgroup.tree, "own_family", lambda: {os.getpid(), 701})
+    groups.open(100)
+    assert (set(), {"cpu", "memory", "pids"}) == (groups.controllers, groups.offered)
+    assert ["999"] == (folder / "cgroup.procs").read_text().split()
+    assert "" == (folder / "cgroup.subtree_control").read_text()
+    assert groups.make("t.1", Limits(memory=1 << 30)) is None
+
+
+@pytest.mark.usefixtures("kernel")
+def test_v2_without_memory(tmp_path: Path) -> None:
+    """What there is limits, where memory cannot be."""
+    groups = v2_tree(tmp_path, "cpu pids")
+    groups.open(100)
+    assert {"cpu", "pids"} == groups.controllers
+    assert groups.make("t.1", Limits(memory=1 << 30)) is None
+    assert groups.make("t.2", Limits(pids=3)) is not None
+
+
+@pytest.mark.parametrize("leaf", ["node", "shared"])
+@pytest.mark.usefixtures("kernel")
+def test_v2_again_from_below(tmp_path: Path, leaf: str) -> None:
+    """A runner that starts in a leaf of its node finds the node's group, and spares the node."""
+    groups = v2_tree(tmp_path, "cpu memory pids")
+    groups.open(100)
+    below = tmp_path / "v2" / "session" / "LEORONIC-abc"
+    (below / "node").mkdir()
+    process = subprocess.Popen(["sleep", "60"])
+    (below / "node" / "cgroup.procs").write_text(str(process.pid))
+    again = make(tmp_path, "cgroup2 TMP/v2 cgroup2 rw 0 0\n", f"0::/session/LEORONIC-abc/{leaf}\n")
+    again.open(100)
+    assert {"memory", "cpu", "pids"} == again.controllers
+    assert process.poll() is None
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.usefixtures("kernel")
+def test_room_in_the_shared_group(tmp_path: Path) -> None:
+    """Nothing starts while the shared group is nearly full; a moment later there may be room."""
+    groups = v2_tree(tmp_path, "pids")
+    shared = tmp_path / "v2" / "session" / "LEORONIC-abc" / "shared"
+    shared.mkdir()
+    current = shared / "pids.current"
+    current.write_text("13")
+    groups.open(16)
+    groups.check_room()
+    current.write_text("14")
+    with pytest.raises(CannotStartError, match="14 processes already, of 16") as raised:
+        groups.check_room()
+    assert raised.value.passing
+    groups.close()
+    groups.check_room()
 
 
 @pytest.mark.usefixtures("kernel")

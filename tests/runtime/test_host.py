@@ -16,11 +16,15 @@ import pytest
 
 from leoronic.core.effects import Attached, Detached
 from leoronic.core.tree import ChildSpec, SupervisorSpec
-from leoronic.errors import ActorGone, BadRequest, CallTimeout
+from leoronic.errors import ActorGone, BadRequest, CallTimeout, LeoronicError
+from leoronic.runtime import host_child
 from leoronic.runtime.actor import Actor
+from leoronic.runtime.host_child import HostChild
 from leoronic.runtime.launcher import ExecLauncher
+from leoronic.runtime.remote_ref import MessageTooLarge, RemoteRef
 from leoronic.runtime.supervisor import StartFailed, Tree
 from leoronic.runtime.unix import connect_unix, listen_unix
+from leoronic.wire.frames import JSON_BYTES_MAX
 from tests.runtime.actors import until
 
 ROOT = Path(__file__).parent.parent.parent
@@ -28,6 +32,10 @@ ROOT = Path(__file__).parent.parent.parent
 
 class Say(msgspec.Struct, tag=True):
     text: str
+
+
+class Spell(msgspec.Struct, tag=True):
+    length: int
 
 
 class Emit(msgspec.Struct, tag=True):
@@ -58,7 +66,7 @@ class Said(msgspec.Struct, tag=True):
 class Hosted(Actor):
     """What runs in the host process of these tests."""
 
-    takes = Say | Emit | Refuse | Hang | Crash | Quit
+    takes = Say | Spell | Emit | Refuse | Hang | Crash | Quit
     gives = Said
 
     def __init__(self, greeting: str = "", broken: bool = False) -> None:
@@ -73,6 +81,8 @@ class Hosted(Actor):
         match message:
             case Say(text):
                 return Said(self.greeting + text, os.getpid())
+            case Spell(length):
+                return Said("x" * length, os.getpid())
             case Emit(text):
                 self.context.emit(Said(text, os.getpid()))
             case Refuse():
@@ -257,6 +267,79 @@ async def test_a_newer_owner_replaces_the_older(world: World) -> None:
     finally:
         await older.stop()
         await newer.stop(survivors=True)
+
+
+async def test_a_survivor_whose_connection_is_lost_is_reattached(world: World) -> None:
+    """A few times a minute that is no failure of it; beyond that it counts as one."""
+    tree = world.tree(survives=True)
+    await tree.start()
+    try:
+        pid = world.pid(tree)
+        child = tree.root._children["hosted"]
+        assert isinstance(child, HostChild)
+        await world.owner.hears(Attached("hosted", fresh=True))
+        for restarts in [0] * host_child.REATTACHED_MAX + [1]:
+            assert child._protocol is not None
+            child._protocol.abort()
+            await world.owner.hears(Detached("hosted"))
+            await world.owner.hears(Attached("hosted", fresh=False))
+            assert await tree.find("hosted").call(Say("x")) == Said("x", pid)
+            assert restarts == child.restarts
+    finally:
+        await tree.stop(survivors=True)
+
+
+async def test_a_host_stopped_while_its_connection_is_lost(world: World) -> None:
+    """It is not attached again: the stop ends it."""
+    tree = world.tree(survives=True)
+    await tree.start()
+    pid = world.pid(tree)
+    child = tree.root._children["hosted"]
+    assert isinstance(child, HostChild)
+    assert child._protocol is not None
+    child._protocol.abort()
+    await until(lambda: not child.running)
+    await tree.stop()
+    assert not child.running
+    tree = world.tree(survives=True)
+    await tree.start()
+    assert pid == world.pid(tree)
+    await tree.stop(survivors=True)
+
+
+async def test_a_message_too_large_fails_alone(world: World) -> None:
+    """Its sender is told that nothing was sent; others go on over the same connection."""
+    tree = world.tree()
+    await tree.start()
+    try:
+        ref = tree.find("hosted")
+        assert isinstance(ref, RemoteRef)
+        large = Say("x" * JSON_BYTES_MAX)
+        with pytest.raises(MessageTooLarge, match="Say to hosted was not sent") as told:
+            await ref.call(large)
+        assert told.value.definite
+        assert ref.waiting == 0
+        with pytest.raises(MessageTooLarge):
+            ref.cast_nowait(large)
+        with pytest.raises(MessageTooLarge):
+            await ref.cast(large)
+        assert await ref.call(Say("x")) == Said("x", world.pid(tree))
+    finally:
+        await tree.stop()
+
+
+async def test_an_answer_too_large_fails_that_call(world: World) -> None:
+    """The hosted actor goes on."""
+    tree = world.tree()
+    await tree.start()
+    try:
+        ref = tree.find("hosted")
+        with pytest.raises(LeoronicError):
+            await ref.call(Spell(JSON_BYTES_MAX))
+        assert await ref.call(Say("x")) == Said("x", world.pid(tree))
+        assert tree.root._children["hosted"].restarts == 0
+    finally:
+        await tree.stop()
 
 
 async def test_a_leftover_that_may_not_survive_is_replaced(world: World) -> None:

@@ -21,8 +21,9 @@ from leoronic.core.effects import (
     Send,
     SetTimer,
 )
-from leoronic.errors import ActorGone, Refused
+from leoronic.errors import ActorGone, MailboxFull, ProtocolError, Refused
 from leoronic.runtime.machine import MachineActor
+from leoronic.runtime.ref import LocalRef
 from leoronic.runtime.supervisor import Tree
 from tests.runtime.actors import Echo, Gated, child, running, until
 
@@ -242,3 +243,37 @@ async def test_a_bug_in_a_machine_is_not_swallowed() -> None:
     async with running(child("m", machine(handle))) as tree:
         await tree.find("m").cast("go")
         await until(lambda: line(tree, "m")["restarts"] == 1)
+
+
+@pytest.mark.parametrize("slow", [False, True])
+async def test_what_is_too_large_to_be_sent_is_lost(
+    slow: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once or from the outbox: the machine goes on, and what comes after it arrives."""
+    cast, cast_nowait = LocalRef.cast, LocalRef.cast_nowait
+
+    async def limited(ref: LocalRef, message: Any) -> None:
+        check(message)
+        await cast(ref, message)
+
+    def limited_nowait(ref: LocalRef, message: Any) -> None:
+        if slow and ref.name == "echo":
+            raise MailboxFull("busy")
+        check(message)
+        cast_nowait(ref, message)
+
+    def check(message: Any) -> None:
+        if message == "large":
+            raise ProtocolError("over the limit")
+
+    def handle(message: Any, now: float) -> list[Effect]:
+        return [Send("echo", word) for word in ("small", "large", "last")]
+
+    echo = Echo()
+    async with running(child("echo", lambda: echo), child("machine", machine(handle))) as tree:
+        monkeypatch.setattr(LocalRef, "cast", limited)
+        monkeypatch.setattr(LocalRef, "cast_nowait", limited_nowait)
+        await tree.find("machine").cast("go")
+        await until(lambda: len(echo.seen) == 2)
+        assert ["small", "last"] == echo.seen
+        assert line(tree, "machine")["restarts"] == 0
