@@ -210,3 +210,13 @@ def test_ways_to_end(node: Node) -> None:
     assert [(255, None), (None, 9), (None, 15), (None, 15), (1, None), (127, None)] == [
         (task["exit_code"], task["signal"]) for task in ended
     ]
+
+
+def test_many_big_tasks_at_once(start_node: StartNode) -> None:
+    """Tasks that together outgrow a frame are sent apart; the node goes on."""
+    node = start_node()
+    big = "x" * 1_000_000
+    task = {"command": "wc -c", "stdin": big, "cpus": 0.05}
+    tasks = [id for _ in range(2) for id in node.submit(*[task] * 12)]
+    assert ["succeeded"] * 24 == [task["state"] for task in node.wait(*tasks)]
+    assert b"1000000\n" == node.output(tasks[-1])

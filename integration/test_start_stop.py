@@ -174,3 +174,16 @@ def test_any_name_of_a_folder(tmp_path: Path, name: str) -> None:
         assert "succeeded" == node.run("echo again")["state"]
     finally:
         node.close()
+
+
+@pytest.mark.parametrize("actor", ["journal", "runner"])
+def test_a_crash_while_it_drains(start_node: StartNode, actor: str) -> None:
+    """An actor that crashes during a drain is restarted; the node answers, and stops in the end."""
+    node = start_node(environment={"LEORONIC_DEBUG": "1"})
+    [task] = node.submit("sleep 1.5; echo drained")
+    node.wait_state(task, "running")
+    node.ask(Stop())
+    wait_until(lambda: node.ask_state() == "draining", "a draining node", story=node.tail)
+    node.ask(Debug(actor))
+    wait_until(lambda: node.status()["tasks"]["running"] == 1, "an answer", story=node.tail)
+    assert 0 == node.wait_stopped()
