@@ -11,7 +11,7 @@ Each mistake is told with its place: `tasks[3].memory: ...` in arrays and docume
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -179,13 +179,33 @@ def _parse_array(
     if not tasks:
         raise NotJsonError("there is no task in it: the array is empty")
     yield  # after the decoding
-    for start in range(0, len(tasks), SLICE_TASKS):
-        part = tasks[start : start + SLICE_TASKS]
+    start = 0
+    for end in _slice_ends(tasks):
+        part = tasks[start:end]
         plain = reader.read_plain(part)
         if plain is None:
             plain = reader.read_all((task, _in_array(i)) for i, task in enumerate(part, start))
         specs += plain
+        start = end
         yield
+
+
+def _slice_ends(tasks: list[object]) -> Iterator[int]:
+    """Where to pause in an array: after SLICE_TASKS tasks, earlier where they have conditions."""
+    weight = 0
+    for end, task in enumerate(tasks, 1):
+        conditions = task.get("conditions") if type(task) is dict else None
+        # A regex takes as long as many tasks.
+        if type(conditions) is list:
+            weight += 4 * len(conditions)
+        elif type(conditions) is str:
+            weight += len(conditions) // 5
+        weight += 1
+        if weight >= SLICE_TASKS:
+            yield end
+            weight = 0
+    if weight:
+        yield len(tasks)
 
 
 def _parse_document(

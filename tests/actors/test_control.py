@@ -360,10 +360,13 @@ async def test_bytes_beyond_the_limit_wait_in_the_socket(node: Node, monkeypatch
             client.send({"type": "watch"}, b"x" * 600)
         await until(lambda: node.requests[1] > 0)
         assert 1 == node.requests[0]
-    await until(lambda: node.clients == 0)
-    async with node.client() as client:
-        numbers = [client.send({"type": "submit"}, big(f"t{n}")) for n in range(5)]
-        assert numbers == [(await client.receive())[0]["request"] for _ in numbers]
+
+
+async def test_many_bytes_are_answered_in_turn(client: Client, monkeypatch: Any) -> None:
+    """Reading goes on when there is room again."""
+    monkeypatch.setattr(control, "CONNECTION_BYTES_MAX", 1000)
+    numbers = [client.send({"type": "submit"}, big(f"t{n}")) for n in range(5)]
+    assert numbers == [(await client.receive())[0]["request"] for _ in numbers]
 
 
 async def test_submissions_of_all_clients_are_bounded(node: Node, monkeypatch: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -263,12 +264,38 @@ async def test_many_readers_of_what_runs(node: Node, client: Client, monkeypatch
             return OutputPart(message.offset, b"all" if message.offset == 0 else b"", at_end=False)
 
     monkeypatch.setattr(node.control._following, "_runner_host", Runner())
-    numbers = {client.send({"type": "logs", "id": "a"}) for _ in range(30)}
-    await until(lambda: len(asked) == following.LIVE_READS_MAX)
+    async with contextlib.AsyncExitStack() as stack:
+        many = [await stack.enter_async_context(node.client()) for _ in range(20)]
+        numbers = [one.send({"type": "logs", "id": "a"}) for one in many]
+        await until(lambda: len(asked) == following.LIVE_READS_MAX)
+        for _ in range(20):
+            await client.ask("show", id="a")
+        assert len(asked) == following.LIVE_READS_MAX
+        gate.set()
+        for one, number in zip(many, numbers, strict=True):
+            assert b"all" == b"".join(blob for _, blob in (await one.result(number))[:-1])
+
+
+async def test_many_readers_at_one_connection(node: Node, client: Client, monkeypatch: Any) -> None:
+    """They read in turn: of what its client does not take, one chunk at most is held."""
+    await submit(client, '{"command": "x", "id": "a"}')
+    await node.write(Started("a", 1, node.id, 5.0))
+    gate = asyncio.Event()
+    asked: list[ReadOutput] = []
+
+    class Runner:
+        async def call(self, message: ReadOutput, timeout_s: float) -> OutputPart:
+            asked.append(message)
+            await gate.wait()
+            return OutputPart(message.offset, b"", at_end=False)
+
+    monkeypatch.setattr(node.control._following, "_runner_host", Runner())
+    numbers = {client.send({"type": "logs", "id": "a"}) for _ in range(10)}
+    await until(lambda: len(asked) > 0)
     async with node.client() as other:
         for _ in range(20):
             await other.ask("show", id="a")
-    assert len(asked) == following.LIVE_READS_MAX
+    assert 1 == len(asked)
     gate.set()
     while numbers:
         frame, _ = await client.receive()

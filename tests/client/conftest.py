@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fake_node import FakeNode
+from ran import Ran
 
 from leoronic.client.cli import main
 
@@ -33,15 +34,6 @@ def start(root: Path) -> Iterator[Callable[..., FakeNode]]:
     yield start_one
     for node in started:
         node.stop()
-
-
-class Ran:
-    """What a command did: exit code, what it printed."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code = code
-        self.out = out
-        self.err = err
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran
 from fake_node import NODE, STATUS, Die, Error, FakeNode, Hang, task
+from ran import Ran
 
 from leoronic.client import locate
 from leoronic.client.cli import COMMANDS, main

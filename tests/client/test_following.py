@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from conftest import Ran
 from fake_node import Die, FakeNode, Hang, Item, task
+from ran import Ran
 
 from leoronic.client import context
 from leoronic.core.commands import Cancel, Logs, Wait

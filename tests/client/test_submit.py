@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran
 from fake_node import Die, Error, FakeNode, Hang, Item, task
+from ran import Ran
 
 from leoronic.client import upload
 from leoronic.client.commands import submit

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Ran
 from fake_node import NODE, STATUS, Die, FakeNode, Hang, Item, task
+from ran import Ran
 from rich.console import Console
 
 from leoronic.client import top

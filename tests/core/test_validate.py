@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leoronic.core.fields import CHECKS, LATER, MISTAKES_MAX
+from leoronic.core.fields import CHECKS, LATER, MISTAKES_MAX, FieldMistakesError
 from leoronic.core.spec import After, TaskSpec, decode, encode
 from leoronic.core.validate import (
     PROBLEMS_MAX,
@@ -339,6 +339,10 @@ def test_one_task_full_of_mistakes() -> None:
     assert problems[-1] == f"and at least {MISTAKES_MAX - PROBLEMS_MAX} more"
     problems = problems_of(json.dumps({"command": "x", "items": [1] * 10_000}).encode())
     assert problems[-1] == f"and at least {MISTAKES_MAX - PROBLEMS_MAX} more"
+    for field, value in (("items", [1] * 10_000), ("labels", {f"a{i} ": "" for i in range(60)})):
+        with pytest.raises(FieldMistakesError) as caught:
+            CHECKS[field](value)
+        assert min(len(value), MISTAKES_MAX) == len(caught.value.places)
     with pytest.raises(BadRequest, match="at least 500 mistakes"):
         parse_task({f"x{i}": 1 for i in range(10_000)})
 
@@ -373,6 +377,14 @@ def test_a_large_text_is_read_in_slices() -> None:
         steps, specs = steps_of(json.dumps(document).encode())
         assert expected == specs
         assert 1 + len(tasks) // SLICE_TASKS == steps
+
+
+def test_conditions_make_slices_shorter() -> None:
+    """A regex takes as long as many tasks."""
+    task: dict[str, Any] = {"command": "x", "conditions": ["queue:all_with_cmd_done a"] * 49}
+    assert 1 + 50 == steps_of(json.dumps([task] * 100).encode())[0]
+    task["conditions"] = "queue:all_with_cmd_done a;" * 40
+    assert 1 + 100 == steps_of(json.dumps([task] * 100).encode())[0]
 
 
 def test_places_and_ids_go_on_from_slice_to_slice() -> None:
