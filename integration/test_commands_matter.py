@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from integration.conftest import StartNode
 from integration.harness import Node, alive, running, wait_until
 from leoronic.core.commands import Cancel
 from leoronic.errors import BadRequest

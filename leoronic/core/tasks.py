@@ -48,7 +48,6 @@ from leoronic.core.records import (
 )
 from leoronic.core.spec import TaskSpec, element_count
 
-
 # A machine that lacked something to start a task (processes, files) gets this long to recover.
 NOT_STARTED_DELAY_S = 2.0
 

@@ -74,11 +74,12 @@ async def test_lines(client: Client) -> None:
 
 
 async def test_others_are_answered_while_a_large_submission_is_read(client: Client) -> None:
-    """It is read in slices; a mistake at its end still refuses it whole."""
+    """It is read in slices; a mistake at its end still refuses it whole; others keep their order."""
     large = client.send({"type": "submit"}, b'{"command": "x"}\n' * 50_000 + b"x")
     small = client.send({"type": "submit"}, b"x")
-    frames = [(await client.receive())[0] for _ in range(2)]
-    assert [small, large] == [frame["request"] for frame in frames]
+    question = client.send({"type": "taglist"})
+    frames = [(await client.receive())[0] for _ in range(3)]
+    assert [question, large, small] == [frame["request"] for frame in frames]
     assert ["line 50001: not JSON: expecting value (column 1)"] == frames[1]["error"]["problems"]
     assert {"tasks": [], "more": False} == await client.ask("list")
 
