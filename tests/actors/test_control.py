@@ -74,7 +74,7 @@ async def test_lines(client: Client) -> None:
 
 
 async def test_others_are_answered_while_a_large_submission_is_read(client: Client) -> None:
-    """It is read in slices; a mistake at its end still refuses it whole; others keep their order."""
+    """It is read in slices, before what came later, and a mistake at its end refuses it whole."""
     large = client.send({"type": "submit"}, b'{"command": "x"}\n' * 50_000 + b"x")
     small = client.send({"type": "submit"}, b"x")
     question = client.send({"type": "taglist"})
