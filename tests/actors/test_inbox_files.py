@@ -109,6 +109,8 @@ def test_a_link_put_in_place_of_a_file(files: InboxFiles, tmp_path_factory: Any)
 
     def observe(name: str) -> Seen | None:
         seen = really_observe(name)
+        assert seen is not None
+        os.utime(outside, ns=(seen.mtime_ns, seen.mtime_ns))
         path.unlink()
         path.symlink_to(outside)
         return seen
