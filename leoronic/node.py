@@ -41,11 +41,13 @@ from leoronic.runtime.keeper import ESCALATED, Adopt, keep, print_on_stderr
 from leoronic.runtime.keeper_link import ForkLauncher, KeeperLink
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.loop import run
+from leoronic.runtime.memory import give_back, one_arena
 from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
 
 READY = "ready"
 SWITCH_S = 0.0005
 ASK_AGAIN_S = 0.05
+SETTLED_S = 2.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -114,6 +116,7 @@ def _lock(config: Config) -> int:
 def _runner_main(config: Config, host: dict[str, Any]) -> int:
     """A forked host process: the runner."""
     os.chdir("/")
+    one_arena()
     settings = RunnerConfig(config.root, config.state_dir, config.output_dir)
     return run_host(partial(RunnerActor, settings), host)
 
@@ -124,6 +127,7 @@ def _core_main(config: Config, arguments: list[str], lock: int, link: int) -> in
     sys.setswitchinterval(SWITCH_S)
     # A million queued tasks are a million objects that live long: look at them seldom.
     gc.set_threshold(100_000, 20, 100)
+    one_arena()
     return run(Core(config, arguments, lock, link).run)
 
 
@@ -159,6 +163,7 @@ class Core:
             _tell(self._config, f"cannot start: {error.message}", [])
             return ESCALATED
         self._announce()
+        asyncio.get_running_loop().call_later(SETTLED_S, give_back)
         try:
             await self._serve(tree)
         except Escalated as error:

@@ -37,7 +37,7 @@ class List(_Command, frozen=True):
     """Result: {"tasks": [task objects, newest first], "more": bool}.
 
     `since` in seconds since the epoch; `label` is `KEY` or `KEY=VALUE`. With `before` (an `order`
-    of an earlier answer's last task) the next page.
+    of an earlier answer's last task) the next page. A page ends sooner if its tasks are big.
     """
 
     state: str | None = None
@@ -70,7 +70,7 @@ class Logs(_Command, frozen=True):
 class Wait(_Command, frozen=True):
     """Stream: items {"id", "state", "progress"}. Result: {"tasks": [task objects], "timed_out"}.
 
-    A task that is blocked counts as ended: it can never start as things stand.
+    A task that is blocked counts as ended: it can never start as things stand. At most 1,000 ids.
     """
 
     ids: list[str]

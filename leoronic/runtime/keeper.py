@@ -35,6 +35,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, NoReturn
 
 from leoronic.core.supervision import ChildRule, Exit, Policy, decide, story
+from leoronic.runtime.memory import give_back
 
 ESCALATED = 70
 LINE_BYTES_MAX = 1024 * 1024
@@ -81,7 +82,7 @@ def keep(
     deaths of the core within `period_s` seconds, and the story is printed and the keeper ends.
     """
     # What is loaded now is shared with every fork; a collector that touches it would unshare it.
-    gc.collect()
+    give_back()
     gc.freeze()
     kept_fds = tuple(core_fds)
     for fd in kept_fds:
