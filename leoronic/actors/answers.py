@@ -167,7 +167,7 @@ class Answers:
         """How this node is, in one object."""
         info = self._info
         counts = await self._queue.call(Count(), timeout_s=_CALL_S)
-        node = await self._node_object()
+        about = await self._executor.call(executor_messages.Describe(), timeout_s=_CALL_S)
         return {
             "node": {
                 "id": info.id(),
@@ -179,7 +179,7 @@ class Answers:
                 "inbox": str(info.root / "inbox"),
             },
             "tasks": counts,
-            "nodes": {node["state"]: 1},
+            "nodes": {_node_state(about): 1},
             "actors": info.statistics(),
         }
 
@@ -193,7 +193,7 @@ class Answers:
             "id": self._info.id(),
             "name": self._info.name,
             "address": None,
-            "state": "draining" if about["draining"] else "up",
+            "state": _node_state(about),
             "kind": "node",
             "cpus": about["cpus"],
             "memory": about["memory"],
@@ -249,6 +249,10 @@ class Answers:
 
 
 _STATES = ("waiting", "blocked", "held", "running", "succeeded", "failed", "cancelled")
+
+
+def _node_state(about: dict[str, Any]) -> str:
+    return "draining" if about["draining"] else "up"
 
 
 def _failed_tasks(reads: Reads) -> list[str]:
