@@ -74,11 +74,13 @@ class Node:
         if self._process is None:
             return
         self.ask("stop", "--now")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        for _ in range(3):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(10)
+                return
+            # The second TERM stops it at once. Killed, it would be replaced by its core.
+            self._process.terminate()
+        raise AssertionError(f"the node does not stop: {self.tail()}")
 
 
 def until(holds: Callable[[], bool], what: str, state: Callable[[], object]) -> None:
