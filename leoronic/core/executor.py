@@ -13,12 +13,11 @@ runner starts the next of a lane by itself, and the share of the ledger passes o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from enum import Enum
 
 from msgspec import structs
 
-from leoronic.core.arrays import split_element
 from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
 from leoronic.core.entries import Entry, Finished, Lost, Started, Tagged, Untagged
 from leoronic.core.executor_messages import (
@@ -32,6 +31,7 @@ from leoronic.core.executor_messages import (
     WaitIdle,
 )
 from leoronic.core.lanes import Lanes
+from leoronic.core.make_run import frames, make_run
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import (
     Append,
@@ -63,12 +63,10 @@ from leoronic.core.scheduler_messages import (
     Held,
     Offer,
 )
-from leoronic.core.spec import TaskSpec, bash_text
+from leoronic.core.spec import TaskSpec
 from leoronic.errors import Refused
 
 RETRY_APPEND_S = 1.0
-# Of text in one frame: each character may need six bytes there.
-RUNS_TEXT_MAX = 1024 * 1024
 # The runner holds 4,096, ended ones among them until their outcomes are on disk.
 ATTEMPTS_MAX = 3000
 
@@ -411,7 +409,7 @@ class ExecutorMachine:
         if not self._connected or not self._unsent:
             return
         runs, self._unsent = self._unsent, []
-        for some in _frames(runs):
+        for some in frames(runs):
             self._send("runner_host", Runs([self._in_lane(run) for run in some]))
         for run in runs:
             reason = self._attempts[run.key].stop_reason
@@ -575,47 +573,3 @@ def _ending(exited: Exited, outcome: Outcome, attempt: _Attempt, now: float) -> 
         return Lost(exited.task, exited.attempt, now, outcome.reason, hold=False, begun=False)
     final = outcome.succeeded or attempt.retries_left <= 0 or bool(attempt.stop_reason)
     return Finished(exited.task, exited.attempt, outcome, final)
-
-
-def _frames(runs: list[Run]) -> Iterator[list[Run]]:
-    """`runs` in parts that fit a frame each; one that is big goes alone."""
-    some: list[Run] = []
-    size = 0
-    for run in runs:
-        own = len(run.command) + len(run.stdin) + sum(map(len, run.env.values()))
-        if some and size + own > RUNS_TEXT_MAX:
-            yield some
-            some, size = [], 0
-        some.append(run)
-        size += own
-    if some:
-        yield some
-
-
-def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str, root: str = "") -> Run:
-    """What the runner needs to know to run one attempt of a task (or of an array's element)."""
-    env = dict(spec.env)
-    env["LEORONIC_TASK_ID"] = task
-    env["LEORONIC_ATTEMPT"] = str(attempt)
-    env["LEORONIC_NODE"] = node_name
-    env["LEORONIC_ROOT"] = root
-    element = split_element(task)
-    if element is not None:
-        index = element[1] if spec.only is None else spec.only[element[1]]
-        env["LEORONIC_INDEX"] = str(index)
-        if spec.items is not None:
-            env["LEORONIC_ITEM"] = spec.items[index]
-    return Run(
-        task,
-        attempt,
-        bash_text(spec),
-        env=env,
-        stdin=spec.stdin,
-        workdir=spec.workdir,
-        cpus=spec.cpus,
-        memory=spec.memory,
-        storage=spec.storage,
-        pids=spec.pids,
-        time_limit=spec.time_limit,
-        fresh_shell=spec.fresh_shell,
-    )

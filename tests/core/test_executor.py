@@ -8,7 +8,7 @@ import pytest
 
 from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
 from leoronic.core.entries import Finished, Lost, Started, Tagged, Untagged
-from leoronic.core.executor import ExecutorMachine, Start, make_run
+from leoronic.core.executor import ExecutorMachine, Start
 from leoronic.core.executor_messages import (
     Abandon,
     Describe,
@@ -20,6 +20,7 @@ from leoronic.core.executor_messages import (
     SetTag,
     WaitIdle,
 )
+from leoronic.core.make_run import make_run
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import (
     Append,
