@@ -32,7 +32,6 @@ from leoronic.core.queue_messages import (
     FetchSpecs,
     Loaded,
     LoadLive,
-    LookedUp,
     Lookup,
     MatchCommands,
     SpecsFetched,
@@ -157,11 +156,9 @@ class JournalActor(Actor):
                 self._waiting.append(message)
                 self._wake()
             case Lookup(sender, token, refs):
-                await self._tell(sender, self._look_up(token, refs))
+                await self._tell(sender, self._reads.look_up(token, refs))
             case FetchSpecs(sender, tasks):
-                found = {task: self._reads.spec(task) for task in tasks}
-                specs = {task: spec for task, spec in found.items() if spec is not None}
-                await self._tell(sender, SpecsFetched(specs))
+                await self._tell(sender, SpecsFetched(self._reads.specs(tasks)))
             case MatchCommands(sender, regex):
                 self.context.send_now(_Scan(sender, regex))
             case _Scan():
@@ -294,17 +291,6 @@ class JournalActor(Actor):
                 self.context.log.info("room on the disk again")
 
     # ---- reading ----
-
-    def _look_up(self, token: int, refs: list[str]) -> LookedUp:
-        found = {ref: self._reads.find(ref) for ref in refs}
-        specs = {}
-        if token:
-            for ref, known in found.items():
-                if known and known[0].id == ref:
-                    spec = self._reads.spec(ref)
-                    assert spec is not None
-                    specs[ref] = spec
-        return LookedUp(token, found, specs)
 
     async def _scan(self, scan: _Scan) -> None:
         rows = self._reads.commands(scan.after, SLICE_ENTRIES)

@@ -69,7 +69,6 @@ class SchedulerMachine:
         self._nodes: dict[str, _Node] = {}
         self._effects: list[Effect] = []
         self._now = 0.0
-        self._files_asked_at = 0.0
         self._handlers: dict[type, Callable[..., None]] = {
             Start: self._on_start,
             Offered: self._on_offered,

@@ -12,7 +12,7 @@ from leoronic.core.arrays import split_element
 from leoronic.core.entries import Submitted, decode
 from leoronic.core.executor_messages import OpenAttempt
 from leoronic.core.outcome import Outcome
-from leoronic.core.queue_messages import Known, LoadedElement, LoadedTask
+from leoronic.core.queue_messages import Known, LoadedElement, LoadedTask, LookedUp
 from leoronic.core.records import LOSSES_MAX
 from leoronic.core.resources import Need, milli
 from leoronic.core.spec import TaskSpec
@@ -69,18 +69,37 @@ class Reads:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
+        # The array read last, by the place of its entry, which never changes: its elements start
+        # one after the other, and an array of a million items is megabytes to decode.
+        self._array_at: tuple[int, int] | None = None
+        self._array_spec: TaskSpec | None = None
 
     # ---- one task ----
 
     def spec(self, task: str) -> TaskSpec | None:
         """The spec of a task, or of the array an element belongs to."""
         element = split_element(task)
-        row = self._connection.execute(
-            "SELECT e.body FROM tasks t JOIN entries e ON e.origin = t.origin AND e.number = t.ord "
-            "WHERE t.id = ?",
-            (element[0] if element else task,),
+        where = self._connection.execute(
+            "SELECT origin, ord FROM tasks WHERE id = ?", (element[0] if element else task,)
         ).fetchone()
-        return None if row is None else _submitted(row[0]).spec
+        if where is None:
+            return None
+        if where == self._array_at and self._array_spec is not None:
+            return self._array_spec
+        row = self._connection.execute(
+            "SELECT body FROM entries WHERE origin = ? AND number = ?", where
+        ).fetchone()
+        if row is None:
+            return None
+        spec = _submitted(row[0]).spec
+        if element:
+            self._array_at, self._array_spec = where, spec
+        return spec
+
+    def specs(self, tasks: list[str]) -> dict[str, TaskSpec]:
+        """The specs of those of `tasks` (or elements) that are still known."""
+        found = ((task, self.spec(task)) for task in tasks)
+        return {task: spec for task, spec in found if spec is not None}
 
     def task(self, task: str) -> TaskRow | None:
         """One task by its full id."""
@@ -135,6 +154,12 @@ class Reads:
         if not found and ref:
             found = self._known("id >= ? AND id < ? ORDER BY id LIMIT 3", (ref, ref + "\U0010ffff"))
         return found
+
+    def look_up(self, token: int, refs: list[str]) -> LookedUp:
+        """The answer to `Lookup`; with a token, the specs of tasks named by their ids as well."""
+        found = {ref: self.find(ref) for ref in refs}
+        exact = [ref for ref, known in found.items() if known and known[0].id == ref]
+        return LookedUp(token, found, self.specs(exact) if token else {})
 
     def _known(self, where: str, values: tuple[object, ...]) -> list[Known]:
         rows = self._connection.execute(f"SELECT id, state FROM tasks WHERE {where}", values)

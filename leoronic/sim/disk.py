@@ -24,7 +24,6 @@ from leoronic.core.queue_messages import (
     FetchSpecs,
     Loaded,
     LoadLive,
-    LookedUp,
     Lookup,
     MatchCommands,
     SpecsFetched,
@@ -111,11 +110,9 @@ class JournalHost(Mailbox):
                 self._waiting.append(message)
                 self._wake()
             case Lookup(sender, token, refs):
-                self.node.send(sender, look_up(self.reads, token, refs))
+                self.node.send(sender, self.reads.look_up(token, refs))
             case FetchSpecs(sender, tasks):
-                found = {task: self.reads.spec(task) for task in tasks}
-                specs = {task: spec for task, spec in found.items() if spec is not None}
-                self.node.send(sender, SpecsFetched(specs))
+                self.node.send(sender, SpecsFetched(self.reads.specs(tasks)))
             case MatchCommands():
                 self.deliver(_Scan(message))
             case _Scan():
@@ -239,16 +236,3 @@ def load_live(journal: Journal, reads: Reads, life: int) -> list[Loaded]:
     finals = reads.ended()
     last = Loaded([], True, journal.node, journal.number, finals, life)
     return [*answers, last]
-
-
-def look_up(reads: Reads, token: int, refs: list[str]) -> LookedUp:
-    """The answer to `Lookup`."""
-    found = {ref: reads.find(ref) for ref in refs}
-    specs = {}
-    if token:
-        for ref, known in found.items():
-            if known and known[0].id == ref:
-                spec = reads.spec(ref)
-                assert spec is not None
-                specs[ref] = spec
-    return LookedUp(token, found, specs)

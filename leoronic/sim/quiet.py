@@ -20,7 +20,7 @@ from leoronic.core.scheduler import SchedulerMachine
 from leoronic.core.scheduler_messages import Explain
 from leoronic.core.tasks import Tasks
 from leoronic.journal.schema import STATE_NAMES
-from leoronic.sim.disk import JournalHost, load_live, look_up
+from leoronic.sim.disk import JournalHost, load_live
 from leoronic.sim.hosts import MachineHost
 from leoronic.sim.invariants import Invariants
 from leoronic.sim.node import SimNode
@@ -58,7 +58,7 @@ def fresh_queue(journal: JournalHost, now: float) -> QueueMachine:
                 case LoadLive(_, life):
                     messages += load_live(journal.journal, journal.reads, life)
                 case Lookup(_, token, refs):
-                    messages.append(look_up(journal.reads, token, refs))
+                    messages.append(journal.reads.look_up(token, refs))
                 case MatchCommands(_, regex):
                     messages.append(CommandsMatched(regex, []))
                 case _:

@@ -13,6 +13,7 @@ from leoronic.core.queue_messages import Known
 from leoronic.core.records import LOSSES_MAX
 from leoronic.core.resources import Need
 from leoronic.core.spec import After, TaskSpec
+from leoronic.journal import reads as reads_module
 from tests.journal.test_journal import BAD, GOOD, Disk, submitted
 
 
@@ -174,3 +175,18 @@ def test_outcomes_are_read_back_whole(disk: Disk) -> None:
         attempt.started_at,
         attempt.ended_at,
     )
+
+
+def test_an_array_is_decoded_once_for_its_elements(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its elements start one after the other; a million items are not read for each of them."""
+    disk.write(submitted("a", items=["x", "y"]), submitted("b", items=["z"]))
+    decoded: list[bytes] = []
+    real = reads_module.decode
+    monkeypatch.setattr(reads_module, "decode", lambda body: decoded.append(body) or real(body))
+    assert ["x", "y"] == [disk.reads.spec(f"a.{i}").items[i] for i in (0, 1)]  # type: ignore
+    assert 1 == len(decoded)
+    assert ["z"] == disk.reads.spec("b.0").items  # type: ignore[union-attr]
+    assert ["x", "y"] == disk.reads.spec("a.0").items  # type: ignore[union-attr]
+    assert {"a.1", "b"} == set(disk.reads.specs(["a.1", "gone", "b"]))
