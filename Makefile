@@ -5,11 +5,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 SEEDS ?= 1000
+N ?= 5
 
-.PHONY: help env demo test lint check format integration sim bench clean
+.PHONY: help env demo cluster test lint check format integration sim bench clean
 
 help:
 	@echo "make demo         a node, tasks through every door, and the results"
+	@echo "make cluster      N=$(N) nodes on this machine, to play with; ctrl-C stops them"
 	@echo "make test         unit tests, simulation smoke, one real node"
 	@echo "make check        format, lint, types, layers, quick tests: before each commit"
 	@echo "make integration  real processes: kill -9, full disks, hostile input"
@@ -26,6 +28,9 @@ $(VENV)/.ready: pyproject.toml requirements-dev.txt
 
 demo: env
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python integration/demo.py
+
+cluster: env
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python integration/play_cluster.py $(N)
 
 test: env
 	$(BIN)/python -m pytest tests integration/test_smoke.py
@@ -53,4 +58,4 @@ bench: env
 	$(BIN)/python -m integration.bench
 
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist cluster .mypy_cache .ruff_cache .pytest_cache .hypothesis

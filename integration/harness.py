@@ -103,7 +103,8 @@ def proportional(pids: Sequence[int]) -> int:
 class Node:
     """One node in `root`. `options` are added to its command, `environment` to its own.
 
-    `prefix` goes before the command: `("setpriv", ...)` starts it as somebody else.
+    `prefix` goes before the command: `("setpriv", ...)` starts it as somebody else. It looks for
+    others by itself only with `discovery`.
     """
 
     def __init__(
@@ -112,10 +113,12 @@ class Node:
         *options: str,
         environment: Mapping[str, str] | None = None,
         prefix: Sequence[str] = (),
+        listen: str = "127.0.0.1:0",
+        discovery: bool = False,
     ) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self.root = root
-        self.options = list(options)
+        self.options = [*options, "--listen", listen, *(() if discovery else ("--no-discovery",))]
         self.state = root / ".leoronic"
         self.database = self.state / "leoronic.db"
         self.inbox = root / "inbox"
@@ -229,12 +232,15 @@ class Node:
     def _listener(self, name: str) -> int:
         """The process that listens on the socket of that name; 0 if there is none."""
         # Ends of its connections have the same path, and are in the same process.
-        rows = Path("/proc/net/unix").read_text(errors="replace").splitlines()[1:]
-        sockets = {
-            f"socket:[{row.split()[6]}]" for row in rows if row.rstrip("\n").endswith(f"/{name}")
-        }
         for pid in self.pids():
             with contextlib.suppress(OSError):
+                # Its own list: a node may live in a network namespace.
+                rows = Path(f"/proc/{pid}/net/unix").read_text(errors="replace").splitlines()[1:]
+                sockets = {
+                    f"socket:[{row.split()[6]}]"
+                    for row in rows
+                    if row.rstrip("\n").endswith(f"/{name}")
+                }
                 for entry in Path(f"/proc/{pid}/fd").iterdir():
                     with contextlib.suppress(FileNotFoundError):
                         if os.readlink(entry) in sockets:  # noqa: PTH115 - no path
@@ -292,8 +298,12 @@ class Node:
         return found
 
     def ask_state(self) -> str:
-        """`up` or `draining`."""
-        return str(self.ask(commands.Nodes())["nodes"][0]["state"])
+        """`up` or `draining`: its own."""
+        return self.states()[self.status()["node"]["name"]]
+
+    def states(self) -> dict[str, str]:
+        """Name -> state of all nodes, as this one sees them."""
+        return {node["name"]: node["state"] for node in self.ask(commands.Nodes())["nodes"]}
 
     def counts(self) -> dict[str, int]:
         """State -> tasks in it, those with any."""

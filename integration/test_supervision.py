@@ -15,17 +15,22 @@ from leoronic.core.commands import Debug, Submit
 from leoronic.errors import LeoronicError, NodeUnreachable, Refused, Unavailable
 
 DEBUGGING = {"LEORONIC_DEBUG": "1"}
-# All actors of the core, each with those that its supervisor restarts with it.
-WORK = ("journal", "queue", "scheduler", "runner", "runner_host")
-RESTARTED = {name: WORK[index:-1] for index, name in enumerate(WORK[:-1])} | {
-    name: (name,) for name in ("control", "inbox", "history")
+TASKS = ("queue", "scheduler", "runner")
+CLUSTER = ("peers", "membership", "replication", "discovery")
+DOORS = ("questions", "keeper", "control", "inbox", "history", "carrying")
+# All actors of the core, each with what its supervisor restarts with it: actors, and whole
+# supervisors, whose actors are then new and have never been restarted.
+RESTARTED = {
+    "journal": ("journal", "cluster", "tasks"),
+    **{name: TASKS[index:] for index, name in enumerate(TASKS)},
+    **{name: (name,) for name in (*CLUSTER, *DOORS)},
 }
+SUPERVISORS = {"node", "work", "cluster", "tasks", "doors"}
 
 
 def restarts(node: Node) -> dict[str, int]:
-    """How often each actor was started again."""
-    lines = node.status()["actors"]
-    return {line["name"]: line["restarts"] for line in lines if line.get("kind") != "supervisor"}
+    """How often each actor and supervisor was started again."""
+    return {line["name"]: line["restarts"] for line in node.status()["actors"]}
 
 
 def crash(node: Node, actor: str, message: str = "on purpose") -> None:
@@ -39,7 +44,7 @@ def crash(node: Node, actor: str, message: str = "on purpose") -> None:
 def test_the_table_above_is_complete(start_node: StartNode) -> None:
     """Every actor that a node reports is crashed by a test."""
     node = start_node()
-    assert {*RESTARTED, "runner_host"} == set(restarts(node))
+    assert {*RESTARTED, *SUPERVISORS, "runner_host"} == set(restarts(node))
 
 
 @pytest.mark.parametrize("actor", RESTARTED)
@@ -111,7 +116,7 @@ def test_debugging_is_off(start_node: StartNode) -> None:
     assert {0} == set(restarts(node).values())
 
 
-@pytest.mark.parametrize("actor", WORK[:-1])
+@pytest.mark.parametrize("actor", ("journal", *CLUSTER, *TASKS))
 def test_an_actor_that_raises_at_work(start_node: StartNode, actor: str) -> None:
     """Crashed in the middle of submissions, starts and ends, it loses and repeats nothing."""
     node = start_node("--cpus", "8", environment=DEBUGGING)

@@ -9,16 +9,23 @@ import argparse
 import os
 import re
 import socket
+import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
 from leoronic import __version__
+from leoronic.core.addresses import PORT, parse_address, parse_listen
 from leoronic.core.conditions import checked_tag
 from leoronic.core.quantity import duration, size
 from leoronic.errors import BadRequest
+
+PEERS_MAX = 256
+COOKIE_BYTES_MAX = 1024
+STDIN = "-"
+_COOKIE_VARIABLE = "LEORONIC_COOKIE"
 
 # SQLite's own limit is 512, for the file with its folder and suffix.
 ROOT_BYTES_MAX = 470
@@ -30,6 +37,8 @@ examples:
   leoronic                              start a node in the current folder
   leoronic start --root /srv/cluster    ... in another
   leoronic start --cpus 2 --memory 4GiB --tag gpu --resource gpu=1
+  leoronic start --peer 192.168.1.10    ... that joins others (what to paste: `leoronic join`)
+  leoronic start --listen 10.0.0.5:22581 --no-discovery --peer attic --peer [fd00::7]:22580
 
 Then, in another terminal:  leoronic submit -- echo hello   and   leoronic --help
 """
@@ -48,6 +57,17 @@ class Config:
     tags: tuple[str, ...] = ()
     log_format: str | None = None
     retention_s: float = 30 * 86400.0
+    listen_host: str = "::"
+    """IP address or name to listen at for other nodes; `::` is all addresses, IPv4 and IPv6."""
+    listen_port: int = PORT
+    peers: tuple[str, ...] = ()
+    """Nodes to look for, HOST:PORT each."""
+    discovery: bool = True
+    """Whether to look for nodes in the local network (mDNS), and be found there."""
+    cookie: str | None = field(default=None, repr=False)
+    """The cookie itself, from the environment."""
+    cookie_file: str | None = None
+    """Where it is otherwise given: a file, or `-` for the standard input. See `given_cookie`."""
 
     @property
     def state_dir(self) -> Path:
@@ -63,6 +83,16 @@ class Config:
     def output_dir(self) -> Path:
         """Where the output of tasks is kept."""
         return self.state_dir / "output"
+
+    @property
+    def cookie_path(self) -> Path:
+        """Where the node keeps its cookie."""
+        return self.state_dir / "cookie"
+
+    @property
+    def peers_path(self) -> Path:
+        """Where the addresses of nodes once met are remembered."""
+        return self.state_dir / "peers.json"
 
 
 def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
@@ -99,6 +129,20 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--root", metavar="DIR", help="the node's folder (default: this one)")
     parser.add_argument("--name", help="what people call this node (default: the host's name)")
+    parser.add_argument(
+        "--listen", metavar="ADDR:PORT", help=f"for other nodes (default: [::]:{PORT}, all)"
+    )
+    parser.add_argument(
+        "--peer", action="append", metavar="ADDR[:PORT]", help="a node to look for; may be repeated"
+    )
+    parser.add_argument(
+        "--no-discovery", action="store_const", const=True, help="don't look in the local network"
+    )
+    parser.add_argument(
+        "--cookie",
+        metavar="FILE",
+        help="the cluster's secret (- is stdin; LEORONIC_COOKIE is the secret itself); it is kept",
+    )
     parser.add_argument("--cpus", metavar="N", help="cpus for tasks (default: all)")
     parser.add_argument("--memory", metavar="SIZE", help="memory for tasks (default: all)")
     parser.add_argument("--storage", metavar="SIZE", help="disk for tasks (default: what's free)")
@@ -145,11 +189,15 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     for key in _KEYS:
         value = environment.get(f"LEORONIC_{key.upper()}")
         if value:
-            found[key] = value.split(",") if key in ("tag", "resource") else value
+            name = "cookie_text" if key == "cookie" else key
+            found[name] = value.split(",") if key in ("tag", "resource", "peer") else value
     return found
 
 
-_KEYS = ("name", "cpus", "memory", "storage", "resource", "tag", "retention", "log_format")
+_KEYS = (
+    "name", "cpus", "memory", "storage", "resource", "tag", "retention", "log_format", "listen",
+    "peer", "no_discovery", "cookie",
+)  # fmt: skip
 
 
 def _build(root: Path, settings: dict[str, Any]) -> Config:
@@ -159,7 +207,10 @@ def _build(root: Path, settings: dict[str, Any]) -> Config:
             given[_FIELD.get(key, key)] = _READERS[key](value)
         except (ValueError, TypeError, BadRequest) as error:
             told = error.message if isinstance(error, BadRequest) else str(error)
-            raise BadRequest(f"{key}: {told}") from error
+            raise BadRequest(f"{_SHOWN.get(key, key)}: {told}") from error
+    listen = given.pop("listen", None)
+    if listen is not None:
+        given["listen_host"], given["listen_port"] = listen
     given.setdefault("name", _known_name(root) or _host_name())
     assert set(given) <= {field.name for field in fields(Config)}
     return Config(root=root, **given)
@@ -235,7 +286,81 @@ def _log_format(value: object) -> str:
     return str(value)
 
 
-_FIELD = {"resource": "resources", "tag": "tags", "retention": "retention_s"}
+def _peers(value: object) -> tuple[str, ...]:
+    texts = [value] if isinstance(value, str) else list(value)  # type: ignore[call-overload]
+    if len(texts) > PEERS_MAX:
+        raise ValueError(f"at most {PEERS_MAX} can be named; the others are learnt from these")
+    return tuple(dict.fromkeys(str(parse_address(str(text))) for text in texts))
+
+
+def _discovery(value: object) -> bool:
+    """What `no_discovery` means for `discovery`."""
+    words = {"1": False, "true": False, "yes": False, "0": True, "false": True, "no": True}
+    found = words.get(str(value).lower())
+    if found is None:
+        raise ValueError(f"{value!r} is not true or false")
+    return found
+
+
+def _cookie_file(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{value!r} is not the name of a file")
+    return value if value == STDIN else str(Path(value).expanduser().absolute())
+
+
+def _cookie_text(value: object) -> str:
+    return _checked_cookie(str(value), _COOKIE_VARIABLE)
+
+
+def given_cookie(config: Config) -> str | None:
+    """The cookie that this start was given, on one line; None if it was given none.
+
+    The file, or the standard input, is read only now: once, when a node starts. Raises
+    `BadRequest`.
+    """
+    if config.cookie_file is None:
+        return config.cookie
+    try:
+        if config.cookie_file == STDIN:
+            content = sys.stdin.buffer.read(COOKIE_BYTES_MAX + 1)
+        else:
+            with Path(config.cookie_file).open("rb") as file:
+                content = file.read(COOKIE_BYTES_MAX + 1)
+        text = content.decode()
+    except OSError as error:
+        raise BadRequest(
+            f"cookie: {config.cookie_file} cannot be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError:
+        raise BadRequest(f"cookie: {config.cookie_file} is not text") from None
+    try:
+        return _checked_cookie(text, config.cookie_file)
+    except ValueError as error:
+        raise BadRequest(f"cookie: {error}") from None
+
+
+def _checked_cookie(text: str, source: str) -> str:
+    text = text.strip()
+    if not text or len(text) > COOKIE_BYTES_MAX or not text.isprintable():
+        raise ValueError(f"what is in {source} is no cookie: `leoronic join` prints one")
+    return text
+
+
+def forget_cookie() -> None:
+    """Take the cookie out of the environment: tasks inherit that, and need not know it."""
+    os.environ.pop(_COOKIE_VARIABLE, None)
+
+
+_FIELD = {
+    "resource": "resources",
+    "tag": "tags",
+    "retention": "retention_s",
+    "peer": "peers",
+    "no_discovery": "discovery",
+    "cookie": "cookie_file",
+    "cookie_text": "cookie",
+}
+_SHOWN = {"cookie_text": _COOKIE_VARIABLE}
 _READERS: dict[str, Any] = {
     "name": _name,
     "cpus": _cpus,
@@ -245,6 +370,11 @@ _READERS: dict[str, Any] = {
     "tag": _tags,
     "retention": _retention,
     "log_format": _log_format,
+    "listen": parse_listen,
+    "peer": _peers,
+    "no_discovery": _discovery,
+    "cookie": _cookie_file,
+    "cookie_text": _cookie_text,
 }
 
 

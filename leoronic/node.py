@@ -20,19 +20,17 @@ from pathlib import Path
 from typing import Any
 
 from leoronic import __version__
-from leoronic.actors.answers import NodeInfo
-from leoronic.actors.control import ControlActor
-from leoronic.actors.history import HistoryActor
-from leoronic.actors.inbox import Inbox
-from leoronic.actors.journal import JournalActor
-from leoronic.actors.machines import QueueActor, SchedulerActor
-from leoronic.actors.runner import ExecutorActor, measure_capacity
-from leoronic.config import Config, environment, read_config
+from leoronic.actors.carrying import begin_anew, note_begin_anew
+from leoronic.actors.node_answers import NodeInfo
+from leoronic.actors.nodes import Nodes
+from leoronic.actors.runner import measure_capacity
+from leoronic.children import node_tree
+from leoronic.config import Config, environment, forget_cookie, given_cookie, read_config
 from leoronic.core.executor_messages import Abandon, SetDraining, WaitIdle
+from leoronic.core.membership_messages import Leave
 from leoronic.core.quantity import format_duration, format_size
-from leoronic.core.run import FromRunner, ToRunner
-from leoronic.core.tree import ChildSpec, SupervisorSpec
 from leoronic.errors import BadRequest, Unavailable
+from leoronic.itself import Itself
 from leoronic.logs import configure_logs, logs_are_text
 from leoronic.runner.actor import RunnerActor
 from leoronic.runner.config import RunnerConfig
@@ -43,11 +41,14 @@ from leoronic.runtime.log import get_logger
 from leoronic.runtime.loop import run
 from leoronic.runtime.memory import give_back, one_arena
 from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
+from leoronic.wire.cookie import keep_cookie
 
 READY = "ready"
 SWITCH_S = 0.0005
 ASK_AGAIN_S = 0.05
 SETTLED_S = 2.0
+# Any code but those of `runtime/keeper.py`: it starts the core again.
+ANEW = 75
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,12 +59,15 @@ def main(arguments: Sequence[str]) -> int:
         config = read_config(arguments, environment())
         if lock is None:
             lock = _lock(config)
+            # Only now: a node that is adopted has it, and its file or stdin may be gone.
+            keep_cookie(config.cookie_path, given_cookie(config))
     except BadRequest as error:
         print(f"leoronic: {error.message}", file=sys.stderr)
         return 1
     except OSError as error:
         print(f"leoronic: {error.strerror}: {error.filename}", file=sys.stderr)
         return 1
+    forget_cookie()
     configure_logs(config.name, config.log_format)
     return keep(
         partial(_core_main, config, arguments, lock),
@@ -138,10 +142,20 @@ class Core:
         self._config = config
         self._lock = lock
         self._started_at = time.time()
-        self._node = ""
-        self._first_start = not (config.state_dir / "node").exists()
+        self._itself = Itself(
+            config,
+            partial(
+                measure_capacity,
+                config.root,
+                config.cpus,
+                config.memory,
+                config.storage,
+                dict(config.resources),
+            ),
+        )
         self._stop_asked: asyncio.Event
         self._stop_now: asyncio.Event
+        self._anew: asyncio.Event
         safe = ["-P"] if sys.flags.safe_path else []
         command = [sys.executable, *safe, "-m", "leoronic", *arguments, "--lock", str(lock)]
         self._link = KeeperLink(link, command, pass_fds=(lock,))
@@ -150,11 +164,17 @@ class Core:
     async def run(self) -> int:
         """Start everything, serve until stopped; returns the exit code."""
         self._stop_asked, self._stop_now = asyncio.Event(), asyncio.Event()
+        self._anew = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, self.stop, False)
         self._link.open()
-        tree = Tree(self._tree_spec(), launcher=ForkLauncher(self._link))
+        told = begin_anew(self._config.state_dir, time.time() - self._config.retention_s)
+        if told:
+            self._log.error("this node has begun anew", why=told)
+        nodes = Nodes(lambda: self._itself.node, self._config.name)
+        spec = node_tree(self._itself, self._info(), nodes, self._begin_anew)
+        tree = Tree(spec, launcher=ForkLauncher(self._link))
         self._tree = tree
         _clean_sockets(self._config.state_dir)
         try:
@@ -170,6 +190,12 @@ class Core:
             hint = "tasks that run go on; a new start takes them back"
             _tell(self._config, f"the node gives up: {error.message}; {hint}", error.story)
             return ESCALATED
+        if self._anew.is_set():
+            await tree.stop(survivors=False)
+            self._link.close()
+            return ANEW
+        # Said while the connections are there, it spares the others from finding out.
+        await tree.find("membership").cast(Leave())
         await tree.stop(survivors=True)
         self._link.close()
         self._log.info("stopped")
@@ -187,15 +213,17 @@ class Core:
     async def _serve(self, tree: Tree) -> None:
         failed = asyncio.ensure_future(tree.wait())
         stopping = asyncio.ensure_future(self._drained(tree))
+        anew = asyncio.ensure_future(self._anew.wait())
         try:
-            await asyncio.wait([failed, stopping], return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait([failed, stopping, anew], return_when=asyncio.FIRST_COMPLETED)
             if failed.done():
                 await failed
-            else:
+            elif stopping.done():
                 await stopping
         finally:
             failed.cancel()
             stopping.cancel()
+            anew.cancel()
 
     async def _drained(self, tree: Tree) -> None:
         """Wait until a stop was asked for and nothing runs any more (or it is to be now)."""
@@ -222,69 +250,9 @@ class Core:
                 continue
             return
 
-    # ---- the tree ----
-
-    def _tree_spec(self) -> SupervisorSpec:
-        config = self._config
-        capacity = partial(
-            measure_capacity,
-            config.root,
-            config.cpus,
-            config.memory,
-            config.storage,
-            dict(config.resources),
-        )
-        journal = partial(
-            JournalActor,
-            config.state_dir / "leoronic.db",
-            first_start=self._first_start,
-            on_node=self._set_node,
-        )
-        executor = partial(
-            ExecutorActor, lambda: self._node, config.name, config.root, capacity, config.tags
-        )
-        runner_host = ChildSpec(
-            name="runner_host",
-            factory="runner",
-            host="process",
-            socket=str(config.state_dir / "runner.sock"),
-            takes=ToRunner,
-            gives=FromRunner,
-            owner="runner",
-            survives=True,
-            shutdown_s=15.0,
-        )
-        control = partial(
-            ControlActor, config.state_dir / "control.sock", config.output_dir, self._info()
-        )
-        # rest_for_one: each of these rebuilds its memory from the ones before it.
-        work = SupervisorSpec(
-            name="work",
-            strategy="rest_for_one",
-            children=(
-                ChildSpec(name="journal", factory=journal, mailbox_max=16384),
-                ChildSpec(name="queue", factory=QueueActor, mailbox_max=16384),
-                ChildSpec(name="scheduler", factory=SchedulerActor, mailbox_max=16384),
-                ChildSpec(name="runner", factory=executor, mailbox_max=16384),
-                runner_host,
-            ),
-        )
-        doors = SupervisorSpec(
-            name="doors",
-            children=(
-                ChildSpec(name="control", factory=control, mailbox_max=16384),
-                ChildSpec(name="inbox", factory=partial(Inbox, config.root)),
-                ChildSpec(
-                    name="history",
-                    factory=partial(HistoryActor, config.output_dir, config.retention_s),
-                ),
-            ),
-        )
-        return SupervisorSpec(name="node", children=(work, doors))
-
     def _info(self) -> NodeInfo:
         return NodeInfo(
-            id=lambda: self._node,
+            id=lambda: self._itself.node,
             name=self._config.name,
             root=self._config.root,
             started_at=self._started_at,
@@ -294,41 +262,48 @@ class Core:
             debug=environment().get("LEORONIC_DEBUG") == "1",
         )
 
-    def _set_node(self, node: str) -> None:
-        self._node = node
-        (self._config.state_dir / "node").write_text(node + "\n")
-        (self._config.state_dir / "name").write_text(self._config.name + "\n")
+    def _begin_anew(self, reason: str) -> None:
+        """End this life; the next one, in a moment, has a new identity and an empty journal."""
+        self._log.error("this node begins anew", reason=reason)
+        note_begin_anew(self._config.state_dir, reason)
+        self._anew.set()
 
     # ---- telling ----
 
     def _announce(self) -> None:
         """At the first start what people want to know; a core that was restarted only logs."""
         if os.pread(self._lock, 100, 0).decode().endswith(READY + "\n"):
-            self._log.info("core restarted", id=self._node)
+            self._log.info("core restarted", id=self._itself.node)
             return
         os.lseek(self._lock, 0, os.SEEK_END)
         os.write(self._lock, (READY + "\n").encode())
         facts = self._facts()
         # A block for a terminal; without one it would be in the way of `2>&1 | jq`.
         if sys.stdout.isatty():
-            self._log.info("ready", id=self._node)
+            self._log.info("ready", id=self._itself.node)
             print("\n".join(f"{key:>8}  {value}" for key, value in facts.items()), flush=True)
         else:
-            self._log.info("ready", id=self._node, **facts)
+            self._log.info("ready", id=self._itself.node, **facts)
 
     def _facts(self) -> dict[str, str]:
         config = self._config
-        capacity = measure_capacity(
-            config.root, config.cpus, config.memory, config.storage, dict(config.resources)
-        )
+        capacity = self._itself.capacity()
+        others = f", looks for {', '.join(config.peers)}" if config.peers else ""
+        found = "finds others in the local network" if config.discovery else "no discovery"
         return {
-            "name": f"{config.name} ({self._node}), leoronic {__version__}",
+            "name": f"{config.name} ({self._itself.node}), leoronic {__version__}",
             "offers": f"{capacity.cpus_milli / 1000:g} cpus, {format_size(capacity.memory)} of "
             f"memory, {format_size(capacity.storage)} of storage",
             "folder": str(config.root),
+            "port": f"{self._itself.port} at {_place(config.listen_host)}",
+            "peers": f"{found}{others}; `leoronic join` shows how another machine joins",
             "inbox": f"{config.inbox}  (drop *.json here)",
             "history": f"kept for {format_duration(config.retention_s)}",
         }
+
+
+def _place(host: str) -> str:
+    return "all addresses" if host in ("::", "0.0.0.0") else host
 
 
 def _clean_sockets(state_dir: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import socket
+import sys
 from pathlib import Path
 
 import pytest
 
 from leoronic import __version__
-from leoronic.config import Config, environment, read_config
+from leoronic.config import Config, environment, forget_cookie, given_cookie, read_config
 from leoronic.errors import BadRequest
 
 GIB = 1 << 30
@@ -115,7 +117,7 @@ def test_another_file(root: Path) -> None:
     ("toml", "message"),
     [
         ("name =", "is not TOML"),
-        ("nmae = 1", r"unknown nmae; known: cpus, log_format, memory, name"),
+        ("nmae = 1", r"unknown nmae; known: cookie, cpus, listen, log_format, memory, name, no_"),
         ("name = 5", "name: 5 is not a name"),
         ('name = "a b"', "name: 'a b' is not a name"),
         ("cpus = 0", "cpus: 0 is not a number of cpus"),
@@ -135,6 +137,12 @@ def test_another_file(root: Path) -> None:
         ('resource = "gpu=nan"', "resource: "),
         ('resource = "gpu=inf"', "resource: "),
         ("resource = [5]", "resource: "),
+        ('peer = "a b"', r"peer: 'a b' is not ADDR\[:PORT\]"),
+        ('peer = ["a", "b:99999"]', "peer: '99999' is not a port"),
+        (f"peer = {['a'] * 257}", "peer: at most 256"),
+        ('listen = "nowhere:65536"', "listen: '65536' is not a port"),
+        ('no_discovery = "maybe"', "no_discovery: 'maybe' is not true or false"),
+        ("cookie = 5", "cookie: 5 is not the name of a file"),
     ],
 )
 def test_mistakes_are_named(root: Path, toml: str, message: str) -> None:
@@ -175,6 +183,68 @@ def test_version_and_help(root: Path, capsys: pytest.CaptureFixture[str]) -> Non
             read(root, option)
         assert 0 == caught.value.code
         assert text in capsys.readouterr().out
+
+
+def test_where_to_listen_and_whom_to_look_for(root: Path) -> None:
+    """All addresses and the usual port, in the local network; everything else is said."""
+    made = read(root)
+    assert ("::", 22580, (), True) == (
+        made.listen_host,
+        made.listen_port,
+        made.peers,
+        made.discovery,
+    )
+    made = read(
+        root,
+        *("--listen", "22581", "--peer", "attic", "--peer", "[fd00::1]:5", "--peer", "attic:22580"),
+        "--no-discovery",
+    )
+    assert ("::", 22581) == (made.listen_host, made.listen_port)
+    assert (("attic:22580", "[fd00::1]:5"), False) == (made.peers, made.discovery)
+
+
+def test_finding_others_in_file_and_environment(root: Path) -> None:
+    """The same settings; several peers are separated by commas in the environment."""
+    made = read(root, toml='listen = "10.0.0.1"\npeer = ["a", "b"]\nno_discovery = true\n')
+    assert ("10.0.0.1", 22580) == (made.listen_host, made.listen_port)
+    assert (("a:22580", "b:22580"), False) == (made.peers, made.discovery)
+    made = read(root, LEORONIC_PEER="c,d:1", LEORONIC_NO_DISCOVERY="0", LEORONIC_LISTEN=":7")
+    assert (("c:22580", "d:1"), True, 7) == (made.peers, made.discovery, made.listen_port)
+
+
+def test_a_cookie_in_a_file(root: Path) -> None:
+    """It is read when it is asked for, and stripped; the file wins over the environment."""
+    path = root / "given"
+    path.write_text("\nsecret \n")
+    made = read(root, "--cookie", str(path), LEORONIC_COOKIE="other")
+    assert "secret" == given_cookie(made)
+    for content, message in ((b"", "is no cookie"), (b"\xff", "not text"), (b"x" * 2000, "is no")):
+        path.write_bytes(content)
+        with pytest.raises(BadRequest, match=message):
+            given_cookie(made)
+    path.unlink()
+    with pytest.raises(BadRequest, match="cannot be read: No such file"):
+        given_cookie(made)
+
+
+def test_a_cookie_on_the_standard_input(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-` reads it from there."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"secret\n")))
+    assert "secret" == given_cookie(read(root, "--cookie", "-"))
+
+
+def test_a_cookie_in_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the secret itself; it is never shown, and can be taken out of the environment."""
+    made = read(root, LEORONIC_COOKIE="secret")
+    assert "secret" == given_cookie(made)
+    assert "secret" not in repr(made)
+    assert given_cookie(read(root)) is None
+    with pytest.raises(BadRequest, match="LEORONIC_COOKIE: what is in LEORONIC_COOKIE is no"):
+        read(root, LEORONIC_COOKIE=" \n")
+    monkeypatch.setenv("LEORONIC_COOKIE", "secret")
+    forget_cookie()
+    forget_cookie()
+    assert "LEORONIC_COOKIE" not in environment()
 
 
 def test_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

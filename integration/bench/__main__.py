@@ -14,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from integration.bench import footprint, latency, machine, rate, submission, table
+from integration.bench import failover, footprint, latency, machine, rate, submission, table
 from integration.bench.figure import Figure
 from integration.bench.session import Session
 from leoronic.errors import LeoronicError
@@ -24,6 +24,7 @@ SECTIONS = {
     "submission": submission.measure,
     "latency": latency.measure,
     "idle": footprint.measure,
+    "failover": failover.measure,
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
@@ -31,6 +32,7 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m integration.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds, a tenth of the counts")
+    parser.add_argument("--slow", action="store_true", help="also what takes many minutes")
     parser.add_argument(
         "--only", action="append", choices=tuple(SECTIONS), help="one part; may be repeated"
     )
@@ -55,7 +57,7 @@ def main() -> int:
         before, began = machine.load(), time.monotonic()
         for section in options.only or SECTIONS:
             # Each with rivals of its own, so that one's leavings are not another's burden.
-            with Session(folder / section, options.quick) as session:
+            with Session(folder / section, options.quick, options.slow) as session:
                 session.folder.mkdir()
                 session.say(section)
                 try:

@@ -59,18 +59,21 @@ def _apt(package: str) -> None:
         raise Unavailable(f"apt-get took more than {INSTALL_TIMEOUT_S} s") from None
 
 
-def environment_folder() -> Path:
-    """Where the Python rivals live: kept between runs, apart from the project's environment."""
+def environment_folder(name: str = "venv") -> Path:
+    """Where Python rivals live: kept between runs, apart from the project's environment."""
     cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache_home) / "leoronic-bench" / "venv"
+    return Path(cache_home) / "leoronic-bench" / name
 
 
 @cache
-def python() -> str:
-    """The Python of an environment that has the Python rivals. Raises `Unavailable`."""
-    folder = environment_folder()
+def python(name: str = "venv", packages: tuple[str, ...] = PYTHON_PACKAGES) -> str:
+    """The Python of an environment that has these packages, made if need be.
+
+    Each is imported by the name it is installed by. Raises `Unavailable`.
+    """
+    folder = environment_folder(name)
     found = folder / "bin" / "python"
-    imports = ";".join(f"import {name}" for name in PYTHON_PACKAGES)
+    imports = ";".join(f"import {package}" for package in packages)
     try:
         if not _runs([str(found), "-c", imports]):
             subprocess.run(
@@ -78,11 +81,15 @@ def python() -> str:
                 timeout=INSTALL_TIMEOUT_S, capture_output=True, check=True,
             )  # fmt: skip
             subprocess.run(
-                [str(found), "-m", "pip", "install", "--quiet", *PYTHON_PACKAGES],
+                [str(found), "-m", "pip", "install", "--quiet", *packages],
                 timeout=INSTALL_TIMEOUT_S, capture_output=True, check=True,
             )  # fmt: skip
         if not _runs([str(found), "-c", imports]):
             raise Unavailable("its Python packages are installed, but cannot be imported here")
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip().splitlines()
+        reason = said[-1][:200] if said else str(error)
+        raise Unavailable(f"its Python packages cannot be installed here: {reason}") from None
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"its Python packages cannot be installed here: {error}") from None
     return str(found)

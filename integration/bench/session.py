@@ -25,11 +25,15 @@ Work = Callable[[], Sequence[float]]
 
 
 class Session:
-    """What the measurements share. `quick` asks for fewer rounds and smaller counts."""
+    """What the measurements share. `quick` asks for fewer rounds and smaller counts.
 
-    def __init__(self, folder: Path, quick: bool) -> None:
+    `slow` asks also for what takes many minutes.
+    """
+
+    def __init__(self, folder: Path, quick: bool, slow: bool = False) -> None:
         self.folder = folder
         self.quick = quick
+        self.slow = slow
         self._rivals: dict[type[Rival], Rival | Missing] = {}
         self._stack = contextlib.ExitStack()
 

@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from leoronic import __version__
+from leoronic.actors.asking import ask
 from leoronic.actors.cluster import Cluster
-from leoronic.actors.load import machine_load
-from leoronic.core import commands, executor_messages
+from leoronic.actors.joining import Joining
+from leoronic.actors.node_answers import NodeAnswers, NodeInfo
+from leoronic.actors.nodes import Nodes
+from leoronic.actors.peer_commands import PeerCommand, TakeCookie
+from leoronic.core import commands
 from leoronic.core.arrays import split_element
-from leoronic.core.conditions import checked_tag
-from leoronic.core.executor_messages import SetDraining, SetTag
-from leoronic.core.queue_messages import Accepted, ChangedTasks, ChangeTasks, Count, SubmitSpecs
+from leoronic.core.queue_messages import Accepted, ChangedTasks, ChangeTasks, SubmitSpecs
 from leoronic.core.scheduler_messages import Explain
 from leoronic.core.spec import TaskSpec
 from leoronic.core.validate import parse_in_slices
-from leoronic.errors import BadRequest, NotFound, Refused
-from leoronic.journal.reads import Reads, TaskRow
+from leoronic.errors import BadRequest, NotFound, Refused, Unavailable
+from leoronic.journal.reads import Reads
+from leoronic.journal.rows import TaskRow
 from leoronic.runtime.ref import ActorRef
 
 _CALL_S = 60.0
+_WHY_S = 5.0
 _LIMIT_MAX = 10_000
 _REDO_MAX = 10_000
 _ORDER_MAX = 1 << 63  # what the database can hold
@@ -45,31 +44,49 @@ async def _parse(command: commands.Submit, blob: bytes) -> list[TaskSpec]:
         await asyncio.sleep(0)
 
 
-class NodeInfo(NamedTuple):
-    """What a node knows of itself. `statistics` tells of its actors, `stop` ends the node."""
-
-    id: Callable[[], str]
-    name: str
-    root: Path
-    started_at: float
-    statistics: Callable[[], list[dict[str, Any]]]
-    stop: Callable[[bool], None]
-    stopping: Callable[[], bool]
-    debug: bool
-
-
 class Answers:
-    """Short answers: a command in, a plain object out. Errors are `LeoronicError`s."""
+    """Short answers: a command in, a plain object out. Errors are `LeoronicError`s.
+
+    Those about nodes are in `of_nodes`, those about the cookie in `joining`.
+    """
 
     def __init__(
-        self, info: NodeInfo, cluster: Cluster, queue: ActorRef, scheduler: ActorRef, run: ActorRef
+        self,
+        info: NodeInfo,
+        nodes: Nodes,
+        cluster: Cluster,
+        of_nodes: NodeAnswers,
+        joining: Joining,
+        queue: ActorRef,
+        scheduler: ActorRef,
+        questions: ActorRef | None,
     ) -> None:
         self._info = info
+        self._nodes = nodes
         self._cluster = cluster
+        self.of_nodes = of_nodes
+        self.joining = joining
         self._queue = queue
         self._scheduler = scheduler
-        self._executor = run
+        self._questions = questions
         self._reading = asyncio.Lock()
+
+    async def here(self, command: PeerCommand) -> Any:
+        """The answer to another node: of this one alone, nobody else is asked for it."""
+        match command:
+            case commands.TagAdd(tag) | commands.TagDel(tag):
+                return await self.of_nodes.tag(type(command)(tag))
+            case commands.TagList():
+                return await self.of_nodes.tag_list(commands.TagList())
+            case commands.Drain():
+                return await self.of_nodes.drain(commands.Drain(undo=command.undo))
+            case commands.Nodes():
+                return {"nodes": [await self.of_nodes.node_object()]}
+            case commands.Why():
+                return await self._why(command.id)
+            case TakeCookie():
+                return await self.joining.take(command)
+        raise BadRequest(f"{self._info.name} does not answer this: {type(command).__name__}")
 
     # ---- tasks ----
 
@@ -84,7 +101,8 @@ class Answers:
 
     async def _submit(self, specs: list[TaskSpec], source: str) -> dict[str, Any]:
         accepted: Accepted = await self._queue.call(SubmitSpecs(specs, source), timeout_s=_CALL_S)
-        return {"ids": accepted.ids, "held_by": [self._info.name]}
+        nodes = [self._info.id(), *accepted.held_by]
+        return {"ids": accepted.ids, "held_by": [self._nodes.name(node) for node in nodes]}
 
     async def show(self, command: commands.Show) -> dict[str, Any]:
         """The task object."""
@@ -109,16 +127,43 @@ class Answers:
         return {"tasks": tasks, "more": more}
 
     async def why(self, command: commands.Why) -> dict[str, Any]:
-        """Why a task is where it is, and what stands in its way on each node."""
+        """Why a task is where it is, and what stands in its way on each node.
+
+        Of a task that another node places, that one is asked.
+        """
         task = await self._cluster.resolve(command.id)
+        live = (await self._cluster.live([task])).get(task)
+        owner = live.owner if live is not None else ""
+        if owner in ("", self._nodes.me) or self._questions is None:
+            return await self._why(task)
+        try:
+            told: dict[str, Any] = (
+                await ask(self._questions, owner, commands.Why(task), _WHY_S)
+            ).result
+        except (Unavailable, NotFound) as error:
+            found = await self._why(task)
+            told_by = f"{self._nodes.name(owner)} can't be asked: {error.message}"
+            found["reasons"] = [*found["reasons"], told_by]
+            return found
+        return told
+
+    async def _why(self, task: str) -> dict[str, Any]:
+        """As `why`, as far as this node knows; a full id."""
         live = (await self._cluster.live([task])).get(task)
         if live is None:
             [ended] = await self._cluster.tasks([task])
             return {"id": task, "state": ended["state"], "reasons": [_ending(ended)], "nodes": {}}
         nodes: dict[str, list[str]] = {}
-        if live.state == "waiting" and not live.reasons:
+        mine = live.owner in ("", self._nodes.me)
+        if live.state == "waiting" and not live.reasons and mine:
             nodes = await self._scheduler.call(Explain(live.class_number), timeout_s=_CALL_S)
         return {"id": task, "state": live.state, "reasons": live.reasons, "nodes": nodes}
+
+    async def splits(self, command: commands.Splits) -> dict[str, Any]:
+        """What ran twice."""
+        if not 1 <= command.limit <= _LIMIT_MAX:
+            raise BadRequest(f"limit is 1 to {_LIMIT_MAX}")
+        return {"splits": await self._cluster.splits(command.limit)}
 
     async def change(self, what: str, refs: list[str]) -> dict[str, Any]:
         """Cancel, hold or release."""
@@ -148,93 +193,20 @@ class Answers:
         """Run a command on nodes now, as a task pinned to each."""
         if not command.command.strip():
             raise BadRequest("which command? give it after `--`")
-        node = await self._this_node(command.node)
-        if command.tag and command.tag not in node["tags"]:
-            raise NotFound(f"no node carries the tag {command.tag!r}; see `leoronic tag list`")
-        spec = TaskSpec(
-            command.command,
-            cpus=0.0,
-            priority=_EXEC_PRIORITY,
-            labels={"exec": node["name"]},
-            node=self._info.id(),
-        )
-        submitted = await self._submit([spec], "exec")
-        return {"ids": {self._info.name: submitted["ids"][0]}}
-
-    # ---- nodes ----
-
-    async def status(self, _command: commands.Status) -> dict[str, Any]:
-        """How this node is, in one object."""
-        info = self._info
-        counts = await self._queue.call(Count(), timeout_s=_CALL_S)
-        about = await self._executor.call(executor_messages.Describe(), timeout_s=_CALL_S)
-        return {
-            "node": {
-                "id": info.id(),
-                "name": info.name,
-                "pid": os.getpid(),
-                "uptime_s": round(time.time() - info.started_at, 1),
-                "version": __version__,
-                "root": str(info.root),
-                "inbox": str(info.root / "inbox"),
-            },
-            "tasks": counts,
-            "nodes": {_node_state(about): 1},
-            "actors": info.statistics(),
-        }
-
-    async def nodes(self, _command: commands.Nodes) -> dict[str, Any]:
-        """All nodes."""
-        return {"nodes": [await self._node_object()]}
-
-    async def _node_object(self) -> dict[str, Any]:
-        about = await self._executor.call(executor_messages.Describe(), timeout_s=_CALL_S)
-        return {
-            "id": self._info.id(),
-            "name": self._info.name,
-            "address": None,
-            "state": _node_state(about),
-            "kind": "node",
-            "cpus": about["cpus"],
-            "memory": about["memory"],
-            "storage": about["storage"],
-            "resources": about["resources"],
-            "free": about["free"],
-            "tags": about["tags"],
-            "running": len(about["running"]),
-            "version": __version__,
-            "seen_s": 0.0,
-            **machine_load(),
-        }
-
-    async def _this_node(self, node: str) -> dict[str, Any]:
-        """The node object, if `node` names this one; else `NotFound`."""
-        if node and node not in (self._info.name, self._info.id()):
-            raise NotFound(f"there is no node {node!r}; this one is {self._info.name}")
-        return await self._node_object()
-
-    async def tag(self, tag: str, node: str, on: bool) -> dict[str, Any]:
-        """Add or remove a tag."""
-        await self._this_node(node)
-        try:
-            checked_tag(tag)
-        except ValueError as error:
-            raise BadRequest(str(error)) from error
-        tags = await self._executor.call(SetTag(tag, on), timeout_s=_CALL_S)
-        return {"node": self._info.name, "tags": tags}
-
-    async def tag_list(self, command: commands.TagList) -> dict[str, Any]:
-        """The tags of a node."""
-        found = await self._this_node(command.node)
-        return {"node": found["name"], "tags": found["tags"]}
-
-    async def drain(self, command: commands.Drain) -> dict[str, Any]:
-        """Start nothing more here, or undo that."""
-        await self._this_node(command.node)
-        if command.undo and self._info.stopping():
-            raise Refused("the node is stopping: start it again when it has")
-        await self._executor.call(SetDraining(not command.undo), timeout_s=_CALL_S)
-        return await self._node_object()
+        there, skipped = await self.of_nodes.targets(command)
+        names = [self._nodes.name(node) for node in there]
+        specs = [
+            TaskSpec(
+                command.command,
+                cpus=0.0,
+                priority=_EXEC_PRIORITY,
+                labels={"exec": name},
+                node=node,
+            )
+            for node, name in zip(there, names, strict=True)
+        ]
+        submitted = await self._submit(specs, "exec")
+        return {"ids": dict(zip(names, submitted["ids"], strict=True)), "skipped": skipped}
 
     async def stop(self, command: commands.Stop) -> dict[str, Any]:
         """Stop this node; the answer comes before the end."""
@@ -249,10 +221,6 @@ class Answers:
 
 
 _STATES = ("waiting", "blocked", "held", "running", "succeeded", "failed", "cancelled")
-
-
-def _node_state(about: dict[str, Any]) -> str:
-    return "draining" if about["draining"] else "up"
 
 
 def _failed_tasks(reads: Reads) -> list[str]:

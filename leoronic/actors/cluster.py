@@ -7,11 +7,13 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from leoronic.actors.views import task_object
+from leoronic.actors.views import split_object, task_object
 from leoronic.core.arrays import split_element
 from leoronic.core.queue_messages import Describe, FindLive, Known, LiveTask
 from leoronic.errors import Ambiguous, NotFound
-from leoronic.journal.reads import AttemptRow, Reads, TaskRow
+from leoronic.journal.reads import Reads
+from leoronic.journal.rows import AttemptRow, TaskRow
+from leoronic.journal.splits import Split
 from leoronic.runtime.ref import ActorRef
 from leoronic.wire.codec import to_json
 
@@ -39,6 +41,10 @@ class Cluster:
     async def ask(self, question: Callable[[Reads], Any]) -> Any:
         """Ask the disk."""
         return await self._journal.call(question, timeout_s=_CALL_S)
+
+    def name(self, node: str) -> str:
+        """What people call a node; its id if its name is not known."""
+        return self.names().get(node, node)
 
     async def resolve(self, ref: str) -> str:
         """The full id that `ref` (an id, a name, a beginning; maybe with .INDEX) stands for.
@@ -74,6 +80,7 @@ class Cluster:
     async def tasks(self, tasks: list[str]) -> list[dict[str, Any]]:
         """Task objects, in order; full ids."""
         shown: list[dict[str, Any]] = []
+        names = self.names()
         for start in range(0, len(tasks), _SLICE):
             part = tasks[start : start + _SLICE]
             # First the queue, then the disk: what ended in between is then seen as ended.
@@ -85,12 +92,22 @@ class Cluster:
                     row,
                     attempts,
                     None if row.state else live.get(task),
-                    self.names(),
+                    names,
                     failed,
                 )
                 for task, (row, attempts, failed) in zip(part, rows, strict=True)
             ]
         return shown
+
+    async def copies(self, row: AttemptRow, stream: str) -> list[str]:
+        """Ids of the nodes that keep a copy of what a run printed on `stream`."""
+        found = await self.ask(lambda reads: reads.copies(row.task, row.attempt, row.node))
+        return [copy.keeper for copy in found if copy.stream == stream]
+
+    async def splits(self, limit: int) -> list[dict[str, Any]]:
+        """What ran twice, newest first."""
+        found: list[tuple[Split, str]] = await self.ask(partial(_read_splits, limit))
+        return [split_object(split, name, self.names()) for split, name in found]
 
     async def page(
         self,
@@ -151,6 +168,13 @@ def _page_rows(
     """Ids and orders of a slice of tasks."""
     rows = reads.page(state=state, label=label, since=since, before=before, limit=_PAGE_SLICE)
     return [(row.id, row.order) for row in rows]
+
+
+def _read_splits(limit: int, reads: Reads) -> list[tuple[Split, str]]:
+    """Splits, with the names of their tasks."""
+    splits = reads.splits(limit)
+    specs = reads.specs([split.task for split in splits])
+    return [(s, specs[s.task].name if s.task in specs else "") for s in splits]
 
 
 def _read_all(tasks: list[str], reads: Reads) -> list[_Found]:

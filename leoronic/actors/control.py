@@ -15,15 +15,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leoronic.actors.answers import Answers, NodeInfo
-from leoronic.actors.cluster import Cluster
-from leoronic.actors.following import Following, Item
-from leoronic.actors.views import change_object
+from leoronic.actors.following import Following
+from leoronic.actors.node_answers import NodeInfo
+from leoronic.actors.nodes import Nodes
+from leoronic.actors.output_reading import Item
+from leoronic.actors.surface import make_surface
+from leoronic.actors.views import change_object, error_object
 from leoronic.actors.watchers import Watchers
 from leoronic.core import commands
 from leoronic.core.commands import Command, Request
 from leoronic.core.queue_messages import QueueStarted, TasksChanged, Watching
-from leoronic.errors import BadRequest, LeoronicError, NotFound, ProtocolError, Unavailable
+from leoronic.core.view import AskView, View
+from leoronic.errors import LeoronicError, NotFound, ProtocolError, Refused, Unavailable
 from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.runtime.unix import listen_unix
 from leoronic.wire.codec import Codec, to_json
@@ -61,10 +64,11 @@ class _Client:
 class ControlActor(Actor):
     """Serves the socket at `path`."""
 
-    def __init__(self, path: Path, output_dir: Path, info: NodeInfo) -> None:
+    def __init__(self, path: Path, output_dir: Path, info: NodeInfo, nodes: Nodes) -> None:
         self._path = path
         self._output_dir = output_dir
         self._info = info
+        self._nodes = nodes
         self._clients: set[_Client] = set()
         self._submission_bytes = 0
         # Connections whose next submission waits for those of others, in order.
@@ -73,14 +77,18 @@ class ControlActor(Actor):
 
     async def started(self) -> None:
         """Listen."""
-        find = self.context.find
-        self._queue = find("queue")
-        info = self._info
-        self._cluster = cluster = Cluster(
-            self._queue, find("journal"), lambda: {info.id(): info.name}
+        context = self.context
+        self._queue = context.find("queue")
+        surface = make_surface(
+            context, self._info, self._nodes, self._output_dir, context.get("questions")
         )
-        self._answers = Answers(self._info, cluster, self._queue, find("scheduler"), find("runner"))
-        self._following = Following(cluster, self._watchers, find("runner_host"), self._output_dir)
+        self._cluster = surface.cluster
+        self._answers = surface.answers
+        self._following = Following(surface.cluster, self._watchers, surface.sources)
+        membership = context.get("membership")
+        if membership is not None:
+            with contextlib.suppress(Unavailable):
+                membership.cast_nowait(AskView(context.name))
         # An earlier life that crashed has left its file.
         self._path.unlink(missing_ok=True)
         listener = listen_unix(str(self._path))
@@ -102,8 +110,10 @@ class ControlActor(Actor):
                 client.protocol.close()
 
     async def handle(self, message: Any) -> Any:
-        """The queue's reports."""
+        """The queue's reports, and who is there."""
         match message:
+            case View():
+                self._on_view(message)
             case TasksChanged(changes):
                 self._watchers.offer(changes)
             case QueueStarted():
@@ -112,6 +122,20 @@ class ControlActor(Actor):
             case _:
                 return await super().handle(message)
         return NO_REPLY
+
+    def _on_view(self, view: View) -> None:
+        self._nodes.see(view)
+        questions = self.context.get("questions")
+        if questions is not None:
+            # What is asked of a node that is gone fails.
+            with contextlib.suppress(Unavailable):
+                questions.cast_nowait(view)
+        self.context.spawn(self._tell_newcomers(), "newcomers")
+
+    async def _tell_newcomers(self) -> None:
+        # A cookie file that can't be read is told to whoever asks for it.
+        with contextlib.suppress(Refused):
+            await self._answers.joining.tell_newcomers()
 
     def _watching(self, on: bool) -> None:
         # A queue between two lives says `QueueStarted` when it is back.
@@ -237,27 +261,28 @@ class ControlActor(Actor):
                 return await answers.change("hold", ids)
             case commands.Release(ids):
                 return await answers.change("release", ids)
-            case commands.TagAdd(tag, node):
-                return await answers.tag(tag, node, True)
-            case commands.TagDel(tag, node):
-                return await answers.tag(tag, node, False)
             case commands.Debug():
                 return self._debug(command)
             case _:
                 return await self._plain(command)(command)
 
     def _plain(self, command: Command) -> Callable[[Any], Awaitable[Any]]:
-        answers = self._answers
+        answers, of_nodes, joining = self._answers, self._answers.of_nodes, self._answers.joining
         found: dict[type, Callable[[Any], Awaitable[Any]]] = {
             commands.Show: answers.show,
             commands.List: answers.list_tasks,
             commands.Why: answers.why,
             commands.Redo: answers.redo,
             commands.Exec: answers.exec,
-            commands.Status: answers.status,
-            commands.Nodes: answers.nodes,
-            commands.TagList: answers.tag_list,
-            commands.Drain: answers.drain,
+            commands.Splits: answers.splits,
+            commands.Status: of_nodes.status,
+            commands.Nodes: of_nodes.nodes,
+            commands.TagAdd: of_nodes.tag,
+            commands.TagDel: of_nodes.tag,
+            commands.TagList: of_nodes.tag_list,
+            commands.Drain: of_nodes.drain,
+            commands.Join: joining.join,
+            commands.Cookie: joining.cookie,
             commands.Stop: answers.stop,
         }
         return found[type(command)]
@@ -275,15 +300,3 @@ class ControlActor(Actor):
 
 def _size(frame: Frame) -> int:
     return len(frame.json) + len(frame.blob)
-
-
-def error_object(error: LeoronicError) -> dict[str, Any]:
-    """An error as it crosses the socket."""
-    found: dict[str, Any] = {
-        "code": error.code,
-        "message": error.message,
-        "definite": error.definite,
-    }
-    if isinstance(error, BadRequest) and error.problems:
-        found["problems"] = error.problems
-    return found

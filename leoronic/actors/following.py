@@ -3,47 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
 from collections.abc import AsyncIterator, Collection
-from pathlib import Path
 from typing import Any
 
 from leoronic.actors.cluster import Cluster
+from leoronic.actors.output_files import STREAMS
+from leoronic.actors.output_reading import Item, OutputReading
+from leoronic.actors.output_sources import OutputSources
+from leoronic.actors.views import real_runs, winner
 from leoronic.actors.watchers import Subscription, Watchers
 from leoronic.core.commands import Logs, Wait
-from leoronic.core.outcome import StreamRef
-from leoronic.core.run import OutputPart, ReadOutput
-from leoronic.errors import BadRequest, NotFound, Refused, Unavailable
-from leoronic.journal.reads import AttemptRow
-from leoronic.runtime.ref import ActorRef
+from leoronic.errors import BadRequest, NotFound, Refused
+from leoronic.journal.rows import AttemptRow
 
-CHUNK_BYTES = 256 * 1024
 LOOK_AGAIN_S = 30.0
 ARRAY_PAUSE_S = 0.1
-UNKNOWN_PAUSE_S = 0.05
 OFFSET_MAX = 1 << 53
 WAIT_IDS_MAX = 1000
-# A connection to the runner carries all that is read of running tasks: only so many ask at once.
-LIVE_READS_MAX = 8
-# Who waits for output gets so much of what comes, and asks for the rest: all may be woken at once.
-WAITED_BYTES = 4096
 _ENDED = ("succeeded", "failed", "cancelled")
-
-Item = tuple[dict[str, Any], bytes]
 
 
 class Following:
-    """Streams for one node. `output_dir` is where finished output lies."""
+    """Streams for the clients of one node; `sources` finds output wherever it is."""
 
-    def __init__(
-        self, cluster: Cluster, watchers: Watchers, runner_host: ActorRef, output_dir: Path
-    ) -> None:
+    def __init__(self, cluster: Cluster, watchers: Watchers, sources: OutputSources) -> None:
         self._cluster = cluster
         self._watchers = watchers
-        self._runner_host = runner_host
-        self._output_dir = output_dir
-        self._live_reads = asyncio.Semaphore(LIVE_READS_MAX)
+        self._sources = sources
 
     async def wait(self, command: Wait) -> AsyncIterator[Item]:
         """Items as tasks change; the last item is the result."""
@@ -97,7 +83,7 @@ class Following:
 
         `large` is held from before a chunk is read until it was taken and the next is asked for.
         """
-        if command.stream not in ("stdout", "stderr"):
+        if command.stream not in STREAMS:
             raise BadRequest(f"{command.stream!r} is no stream: stdout or stderr")
         if not 0 <= command.offset <= OFFSET_MAX:
             raise BadRequest(f"an offset is a number of bytes, 0 or more, not {command.offset}")
@@ -106,108 +92,52 @@ class Following:
         if "count" in described:
             last = described["count"] - 1
             raise Refused(f"{task} is an array: ask for an element, {task}.0 to {task}.{last}")
-        wanted, last = command.attempt, 0
-        offset = command.offset
+        shown: tuple[int, str] | None = None
         with self._watchers.subscribe([task]) as subscription:
             while True:
-                # First the state, then the attempts: what ends in between is read next time round.
+                # First the state, then the runs: what ends in between is read next time round.
                 [described] = await self._cluster.tasks([task])
                 over = described["state"] in (*_ENDED, "blocked")
-                row = await self._attempt(task, wanted)
-                if row is None and command.attempt:
+                row = await self._next_run(task, command.attempt, shown)
+                if row is None and command.attempt and shown is None:
                     raise NotFound(f"{task} had {described['attempt']} attempts, no more")
                 if row is not None:
-                    last, wanted = row.attempt, row.attempt + 1
-                    yield {"attempt": last}, b""
-                    async for part in self._attempt_output(
-                        row, command, offset, subscription, large
-                    ):
-                        yield {"offset": part.offset}, part.data
-                    offset = 0
+                    offset = command.offset if shown is None else 0
+                    shown = (row.attempt, row.node)
+                    yield {"attempt": row.attempt, "node": self._cluster.name(row.node)}, b""
+                    reading = OutputReading(
+                        self._cluster, self._sources, command, large, row, offset
+                    )
+                    async for item in reading.items(subscription):
+                        yield item
                 if not command.follow or command.attempt or (over and row is None):
+                    last = shown[0] if shown else 0
                     yield {"result": {"task": task, "attempt": last, "at_end": over}}, b""
                     return
                 if row is None:
                     await subscription.news(LOOK_AGAIN_S)
 
-    async def _attempt(self, task: str, attempt: int) -> AttemptRow | None:
-        """The attempt of that number (0: the last), or None if there is none (yet)."""
-        rows: list[AttemptRow] = await self._cluster.ask(lambda reads: reads.attempts(task))
-        rows = [row for row in rows if row.attempt]
-        if not attempt:
-            return rows[-1] if rows else None
-        return next((row for row in rows if row.attempt == attempt), None)
+    async def _next_run(
+        self, task: str, attempt: int, shown: tuple[int, str] | None
+    ) -> AttemptRow | None:
+        """The run to show after `shown`, or None if there is none (yet).
 
-    async def _attempt_output(
-        self,
-        row: AttemptRow,
-        command: Logs,
-        offset: int,
-        news: Subscription,
-        large: asyncio.Lock,
-    ) -> AsyncIterator[OutputPart]:
-        """What one attempt printed, while it prints it if `follow`."""
-        patient = False
-        while row.ended_at is None:
-            async with contextlib.nullcontext() if patient else large:
-                part = await self._live_part(row, command, offset, patient=patient)
-                if part is not None and part.data:
-                    yield part
-            if part is None or not part.known:
-                # Written down as started, but its process is not there yet; or it has ended.
-                row = await self._known_attempt(row)
-                if row.ended_at is None:
-                    if not command.follow:
-                        break
-                    await news.news(UNKNOWN_PAUSE_S)
-                continue
-            offset += len(part.data)
-            # Less than there may be: that was all there is by now.
-            patient = command.follow and len(part.data) < (WAITED_BYTES if patient else CHUNK_BYTES)
-            if part.at_end or (not part.data and not command.follow):
-                return
-        row = await self._known_attempt(row)
-        async for part in self._kept_parts(row, command.stream, offset, large):
-            yield part
-
-    async def _known_attempt(self, row: AttemptRow) -> AttemptRow:
-        again = await self._attempt(row.task, row.attempt)
-        assert again is not None
-        return again
-
-    async def _live_part(
-        self, row: AttemptRow, command: Logs, offset: int, *, patient: bool
-    ) -> OutputPart | None:
-        """What a running attempt has printed; None if the runner can't be asked.
-
-        `patient`: wait for it if there is nothing, and get only `WAITED_BYTES` of it.
+        Of several runs of one attempt, the one that won, else the last. At first it is that of
+        `attempt`, or (0) the last there is.
         """
-        limit, wait_s = (WAITED_BYTES, 20.0) if patient else (CHUNK_BYTES, 0.0)
-        question = ReadOutput(row.task, row.attempt, command.stream, offset, limit, wait_s=wait_s)
-        try:
-            # Those who wait are many; what they get is small.
-            async with contextlib.nullcontext() if patient else self._live_reads:
-                part: OutputPart = await self._runner_host.call(question, timeout_s=wait_s + 10)
-        except Unavailable:
-            return None
-        return part
-
-    async def _kept_parts(
-        self, row: AttemptRow, stream: str, offset: int, large: asyncio.Lock
-    ) -> AsyncIterator[OutputPart]:
-        if row.outcome is None:
-            # Lost: what reached the disk by then is still there.
-            name = f"{row.task}.{row.attempt}.{stream}"
-            ref = _whole_file(self._output_dir, name)
-        else:
-            ref = getattr(row.outcome, stream)
-        while offset < ref.size:
-            async with large:
-                data = _read(self._output_dir, ref, offset)
-                if not data:
-                    return
-                yield OutputPart(offset, data, at_end=offset + len(data) >= ref.size)
-            offset += len(data)
+        runs = real_runs(await self._cluster.ask(lambda reads: reads.attempts(task)))
+        if shown is None:
+            if attempt:
+                runs = [run for run in runs if run.attempt == attempt]
+            won = winner(runs)
+            return won or (runs[-1] if runs else None)
+        later = [run for run in runs if run.attempt > shown[0]]
+        if later:
+            same = [run for run in later if run.attempt == later[0].attempt]
+            return winner(same) or same[-1]
+        # The other side of a split made the same attempt, and that one goes on.
+        rival = next((run for run in runs if run.attempt == shown[0] and run.node > shown[1]), None)
+        return rival if rival is not None and not attempt else None
 
 
 def task_of(changed: str, known: Collection[str]) -> str:
@@ -221,25 +151,3 @@ def _progress(task: dict[str, Any]) -> dict[str, Any]:
         done = sum(task["elements"].get(state, 0) for state in _ENDED)
         item["progress"] = {"done": done, "count": task["count"], "elements": task["elements"]}
     return item
-
-
-def _whole_file(folder: Path, name: str) -> StreamRef:
-    try:
-        return StreamRef(size=(folder / name).stat().st_size, file=name)
-    except FileNotFoundError:
-        return StreamRef()
-
-
-def _read(folder: Path, ref: StreamRef, offset: int) -> bytes:
-    """Bytes of a kept stream. Raises `Refused` if its file is gone."""
-    size = min(CHUNK_BYTES, ref.size - offset)
-    if ref.inline:
-        return ref.inline[offset : offset + size]
-    try:
-        fd = os.open(folder / ref.file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise Refused(f"the output is gone: {ref.file} was removed") from None
-    try:
-        return os.pread(fd, size, ref.offset + offset)
-    finally:
-        os.close(fd)

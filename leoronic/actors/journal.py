@@ -9,18 +9,19 @@ a thread makes it fight for the interpreter at every row.)
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from leoronic.core.entries import Entry, Numbered, Submitted, encode
+from leoronic.actors.keeper_messages import OutputEnded
+from leoronic.actors.room import Room
+from leoronic.core.entries import Finished, Numbered, Started, Submitted
 from leoronic.core.executor_messages import LoadOpen, Open
 from leoronic.core.gates import search
 from leoronic.core.queue_messages import (
@@ -30,14 +31,27 @@ from leoronic.core.queue_messages import (
     CommandsMatched,
     Committed,
     FetchSpecs,
+    Flip,
     Loaded,
     LoadLive,
     Lookup,
     MatchCommands,
     SpecsFetched,
 )
+from leoronic.core.replication_messages import (
+    Body,
+    LoadVector,
+    PageRead,
+    ReadPage,
+    Take,
+    TakeFailed,
+    Taken,
+    VectorLoaded,
+    Written,
+)
 from leoronic.core.run import AttemptKey
-from leoronic.errors import DiskFull, LeoronicError
+from leoronic.core.spec import TaskSpec
+from leoronic.errors import DiskFull, LeoronicError, ProtocolError, Unavailable
 from leoronic.journal.database import (
     connect_reader,
     means_damage,
@@ -53,21 +67,21 @@ from leoronic.runtime.ref import Call
 SLICE_ENTRIES = 1000
 SCAN_SLICE_S = 0.02
 HOPS = 4
+# A start whose task is not here yet: the task is on its way, or nobody has it.
+UNKNOWN_S = 1.0
+KEPT_BACK_MAX = 1024
 BATCH_ENTRIES_MAX = 100_000
-# Submissions stop while there is still room for the outcomes of what runs.
-RESERVE_BYTES = 16 * 1024 * 1024
-RESERVE_BYTES_MIN = 256 * 1024
-# With more than this, nobody counts what a submission takes.
-PLENTY_BYTES = 1024 * 1024 * 1024
-# A submission is written to the log, from there to the table of entries, and to that of tasks.
-COPIES = 3
 
 
 class Trim(NamedTuple):
-    """Asked: forget up to `tasks_max` tasks that ended before `before`. Answer: how many."""
+    """Asked: forget up to `tasks_max` tasks that ended before `before`. Answer: how many.
+
+    `stable` is the version vector that all nodes hold; with None nothing may be forgotten.
+    """
 
     before: float
     tasks_max: int
+    stable: dict[str, int] | None
 
 
 class _Handles(NamedTuple):
@@ -95,6 +109,25 @@ class _Scan:
         self.found: list[str] = []
 
 
+class _Overdue(NamedTuple):
+    """An append was kept back long enough."""
+
+    append: Append
+
+
+class _Cycle:
+    """What one commit brings, and who is to be told."""
+
+    def __init__(self) -> None:
+        self.appends: list[tuple[Append, frozenset[AttemptKey], int]] = []
+        self.takes: list[tuple[Take, dict[str, int], str]] = []
+        self.entries: list[Numbered] = []
+        self.bodies: list[Body] = []
+        self.orders: dict[str, int] = {}
+        self.flips: list[Flip] = []
+        self.count = 0
+
+
 class JournalActor(Actor):
     """Owns the database `path`. `on_node` is told the node's id once it is open."""
 
@@ -106,11 +139,11 @@ class JournalActor(Actor):
         self._path = path
         self._first_start = first_start
         self._on_node = on_node
-        self._waiting: deque[Append] = deque()
-        self._boundary: deque[LoadLive | LoadOpen | tuple[Trim, Call]] = deque()
+        self._waiting: deque[Append | Take] = deque()
+        self._kept_back: list[Append] = []
+        self._late: dict[int, bool] = {}  # of appends kept back, by id(): whether long enough
+        self._boundary: deque[LoadLive | LoadOpen | LoadVector | tuple[Trim, Call]] = deque()
         self._cycle: asyncio.Task[None] | None = None
-        self._full = False
-        self._room = 0
 
     async def started(self) -> None:
         """Open the database; a damaged one is set aside, and that is told."""
@@ -126,6 +159,7 @@ class JournalActor(Actor):
         self._reader = connect_reader(self._path)
         self._reads = Reads(self._reader)
         self._thread = ThreadPoolExecutor(1, "journal")
+        self._room = Room(self._path, self.context.log)
         self._open[self._path] = _Handles(self._journal, self._reader, self._thread)
         self._on_node(opened.node)
 
@@ -152,9 +186,16 @@ class JournalActor(Actor):
 
     async def _handle(self, message: Any) -> Any:
         match message:
-            case Append():
+            case Append() | Take():
                 self._waiting.append(message)
                 self._wake()
+            case _Overdue(append):
+                if id(append) in self._late:
+                    self._late[id(append)] = True
+                    self._let_in()
+            case ReadPage(token, have, after, bytes_max):
+                page = self._reads.entries(have, after, bytes_max)
+                await self._tell("replication", PageRead(token, *page))
             case Lookup(sender, token, refs):
                 await self._tell(sender, self._reads.look_up(token, refs))
             case FetchSpecs(sender, tasks):
@@ -163,9 +204,8 @@ class JournalActor(Actor):
                 self.context.send_now(_Scan(sender, regex))
             case _Scan():
                 await self._scan(message)
-            case LoadLive(sender) | LoadOpen(sender):
-                # What an earlier life of the sender wanted is void: it was told so.
-                self._waiting = deque(a for a in self._waiting if a.sender != sender)
+            case LoadLive() | LoadOpen() | LoadVector():
+                self._drop(message.sender)
                 self._boundary.append(message)
                 self._wake()
             case Trim():
@@ -176,8 +216,19 @@ class JournalActor(Actor):
                 return message(self._reads)  # a question: `Ask`
         return NO_REPLY
 
+    def _drop(self, sender: str) -> None:
+        """What an earlier life of the sender wanted is void: it was told so."""
+        appends = [a for a in (*self._waiting, *self._kept_back) if isinstance(a, Append)]
+        for append in [a for a in appends if a.sender == sender]:
+            self._late.pop(id(append), None)
+        self._waiting = deque(a for a in self._waiting if isinstance(a, Take) or a.sender != sender)
+        self._kept_back = [a for a in self._kept_back if a.sender != sender]
+
     async def _tell(self, to: str, message: object) -> None:
-        await self.context.find(to).cast(message)
+        """Told to an actor of this node, which may not have one of that name."""
+        ref = self.context.get(to)
+        if ref is not None:
+            await ref.cast(message)
 
     # ---- writing ----
 
@@ -202,93 +253,172 @@ class JournalActor(Actor):
                 await self._load(self._boundary.popleft())
 
     async def _commit_waiting(self) -> None:
-        self._check_room()
-        batch: list[tuple[Append, frozenset[AttemptKey]]] = []
-        written: list[Numbered] = []
+        self._room.check()
+        cycle = _Cycle()
         try:
-            while self._waiting and len(written) < BATCH_ENTRIES_MAX:
-                append = self._waiting.popleft()
-                batch.append((append, frozenset()))
-                if isinstance(append.entries[0], Submitted) and not self._takes(append):
-                    batch.pop()
-                    await self._fail(append, _disk_full(self._path))
-                    continue
-                refused = await self._write(append.entries, written)
-                batch[-1] = (append, refused)
-            if not batch:
-                return  # all were refused for want of room
+            await self._fill(cycle)
+            if self._journal.connection.in_transaction:
+                await self._commit()
+        except DiskFull as error:
+            for append, _, _ in cycle.appends:
+                await self._fail(append, error)
+            for take, _, _ in cycle.takes:
+                await self._tell("replication", TakeFailed(take.token, error))
+            return
+        await self._publish(cycle)
+        if cycle.takes:
+            self._let_in()
+
+    async def _fill(self, cycle: _Cycle) -> None:
+        """Write what waits, in order of arrival, up to a bounded amount."""
+        with self._writes():
+            while self._waiting and cycle.count < BATCH_ENTRIES_MAX:
+                message = self._waiting.popleft()
+                if isinstance(message, Take):
+                    await self._take(message, cycle)
+                elif not self._keep_back(message):
+                    await self._append(message, cycle)
+
+    async def _commit(self) -> None:
+        with self._writes():
             await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.commit)
+
+    @contextmanager
+    def _writes(self) -> Iterator[None]:
+        """Whatever goes wrong, the open transaction is forgotten; a full disk is a `DiskFull`."""
+        try:
+            yield
         except (DiskFull, sqlite3.OperationalError) as error:
             self._journal.rollback()
             failure = as_disk_full(error) if isinstance(error, sqlite3.OperationalError) else error
-            if not isinstance(failure, LeoronicError):
+            if not isinstance(failure, DiskFull):
                 raise
-            self._note_full(True)
-            for append, _ in batch:
-                await self._fail(append, failure)
-            return
-        await self._publish(batch, written)
+            self._room.note_full(True)
+            raise failure from error
 
-    async def _write(self, entries: list[Entry], written: list[Numbered]) -> frozenset[AttemptKey]:
+    async def _append(self, append: Append, cycle: _Cycle) -> None:
         """Write one append in slices, so that the loop goes on meanwhile."""
+        if isinstance(append.entries[0], Submitted) and not self._room.takes(append.entries):
+            await self._fail(append, _disk_full(self._path))
+            return
+        cycle.appends.append((append, frozenset(), 0))
         refused: frozenset[AttemptKey] = frozenset()
-        remaining = iter(entries)
+        cycle.count += len(append.entries)
+        remaining = iter(append.entries)
         while part := list(islice(remaining, SLICE_ENTRIES)):
             result = self._journal.write(part)
-            written += result.entries
-            refused |= result.refused
+            cycle.entries += result.entries
+            cycle.orders |= result.orders
+            cycle.flips += result.flips
+            refused |= result.refused | result.unknown
+            if self.context.get("replication") is not None:
+                cycle.bodies += result.bodies
             if len(part) == SLICE_ENTRIES:
                 await asyncio.sleep(0)
-        return refused
+        cycle.appends[-1] = (append, refused, self._journal.number)
 
-    async def _publish(
-        self, batch: list[tuple[Append, frozenset[AttemptKey]]], written: list[Numbered]
-    ) -> None:
+    def _keep_back(self, append: Append) -> bool:
+        """Whether it has to wait for a task that is not here yet."""
+        late = self._late.get(id(append))
+        known = late or all(
+            self._journal.knows(entry.task)
+            for entry in append.entries
+            if isinstance(entry, Started)
+        )
+        if known or (late is None and len(self._late) >= KEPT_BACK_MAX):
+            self._late.pop(id(append), None)
+            return False
+        if late is None:
+            self._late[id(append)] = False
+            self.context.send_after(UNKNOWN_S, _Overdue(append))
+        self._kept_back.append(append)
+        return True
+
+    def _let_in(self) -> None:
+        """Try again what was kept back; it goes first, as it came first."""
+        if self._kept_back:
+            self._waiting.extendleft(reversed(self._kept_back))
+            self._kept_back = []
+            self._wake()
+
+    async def _take(self, take: Take, cycle: _Cycle) -> None:
+        """Write what others wrote, in slices; what comes before a fault in it is taken."""
+        if not self._room.has(sum(len(body.text) for body in take.bodies)):
+            error = DiskFull(f"no room for what others wrote: {self._path.parent}")
+            await self._tell("replication", TakeFailed(take.token, error))
+            return
+        have: dict[str, int] = {}
+        refused = ""
+        cycle.takes.append((take, have, refused))
+        cycle.count += 1 + len(take.bodies)
+        slices = range(0, len(take.bodies), SLICE_ENTRIES) or range(1)
+        for start in slices:
+            end = start + SLICE_ENTRIES
+            last = end >= len(take.bodies)
+            try:
+                taken = self._journal.take(
+                    take.bodies[start:end], take.floor, take.have if last else {}
+                )
+            except ProtocolError as error:
+                refused = error.message
+                if start == 0:
+                    cycle.takes.pop()
+                    await self._tell("replication", TakeFailed(take.token, error))
+                    return
+                break
+            cycle.entries += taken.entries
+            cycle.orders |= taken.orders
+            cycle.flips += taken.flips
+            have |= taken.have
+            refused = taken.refused
+            if refused:
+                break
+            if not last:
+                await asyncio.sleep(0)
+        cycle.takes[-1] = (take, have, refused)
+
+    async def _publish(self, cycle: _Cycle) -> None:
+        replication = self.context.get("replication")
+        if replication is not None:
+            for start in range(0, len(cycle.bodies), SLICE_ENTRIES):
+                await replication.cast(Written(cycle.bodies[start : start + SLICE_ENTRIES]))
         queue = self.context.find("queue")
-        for start in range(0, len(written), SLICE_ENTRIES):
-            await queue.cast(Committed(written[start : start + SLICE_ENTRIES]))
-        for append, refused in batch:
-            specs = {}
-            if append.want_specs:
-                for entry in append.entries:
-                    task = entry.task  # type: ignore[union-attr]
-                    spec = self._reads.spec(task)
-                    assert spec is not None, f"no spec of {task}"
-                    specs[task] = spec
-            await self._tell(append.sender, Appended(append.token, refused, specs))
+        # With nothing to tell but flips there is one message all the same.
+        for start in range(0, max(len(cycle.entries), bool(cycle.flips)), SLICE_ENTRIES):
+            part = cycle.entries[start : start + SLICE_ENTRIES]
+            orders = {
+                n.entry.task: cycle.orders[n.entry.task]
+                for n in part
+                if isinstance(n.entry, Submitted)
+            }
+            last = start + SLICE_ENTRIES >= len(cycle.entries)
+            await queue.cast(Committed(part, orders, cycle.flips if last else []))
+        keeper = self.context.get("keeper")
+        if keeper is not None and any(self._is_large_elsewhere(n) for n in cycle.entries):
+            with suppress(Unavailable):  # a hint: it looks by itself now and then
+                keeper.cast_nowait(OutputEnded())
+        for append, refused, number in cycle.appends:
+            specs = self._specs_for(append, refused) if append.want_specs else {}
+            await self._tell(append.sender, Appended(append.token, refused, specs, number))
+        for take, have, why in cycle.takes:
+            await self._tell("replication", Taken(take.token, have, why))
+
+    def _is_large_elsewhere(self, numbered: Numbered) -> bool:
+        """Whether a run ended on another node whose output did not fit into its outcome."""
+        entry = numbered.entry
+        if not isinstance(entry, Finished) or numbered.origin == self._journal.node:
+            return False
+        return bool(entry.outcome.stdout.file or entry.outcome.stderr.file)
+
+    def _specs_for(self, append: Append, refused: frozenset[AttemptKey]) -> dict[str, TaskSpec]:
+        tasks = [entry.task for entry in append.entries if isinstance(entry, Started)]
+        specs = self._reads.specs(tasks)
+        missing = set(tasks) - set(specs) - {task for task, _ in refused}
+        assert not missing, f"no spec of {sorted(missing)}"
+        return specs
 
     async def _fail(self, append: Append, error: LeoronicError) -> None:
         await self._tell(append.sender, AppendFailed(append.token, error))
-
-    def _check_room(self) -> None:
-        """See how much submissions may take: what they leave is for the outcomes of what runs.
-
-        What is in the write-ahead log takes as much again when it is moved to the database.
-        """
-        usage = os.statvfs(self._path.parent)
-        total = usage.f_blocks * usage.f_frsize
-        reserve = max(min(RESERVE_BYTES, total // 20), RESERVE_BYTES_MIN)
-        log = self._path.with_name(self._path.name + "-wal").stat().st_size
-        self._room = usage.f_bavail * usage.f_frsize - reserve - log
-        self._note_full(self._room < 0)
-
-    def _takes(self, append: Append) -> bool:
-        """Whether there is room for a submission; if so, it is taken."""
-        if self._full or self._room > PLENTY_BYTES:
-            return not self._full
-        size = COPIES * sum(len(encode(entry)) for entry in append.entries)
-        if size > self._room:
-            return False
-        self._room -= size
-        return True
-
-    def _note_full(self, full: bool) -> None:
-        if full != self._full:
-            self._full = full
-            if full:
-                self.context.log.error("disk full", path=str(self._path.parent))
-            else:
-                self.context.log.info("room on the disk again")
 
     # ---- reading ----
 
@@ -307,8 +437,12 @@ class JournalActor(Actor):
         else:
             await self._tell(scan.sender, CommandsMatched(scan.regex, scan.found))
 
-    async def _load(self, message: LoadLive | LoadOpen | tuple[Trim, Call]) -> None:
+    async def _load(self, message: LoadLive | LoadOpen | LoadVector | tuple[Trim, Call]) -> None:
         node = self._journal.node
+        if isinstance(message, LoadVector):
+            have, floor = self._reads.vectors()
+            await self._tell(message.sender, VectorLoaded(node, have, floor, message.life))
+            return
         if isinstance(message, tuple):
             await self._trim(*message)
             return
@@ -336,15 +470,12 @@ class JournalActor(Actor):
 
     async def _trim(self, trim: Trim, request: Call) -> None:
         try:
-            count = self._journal.trim(trim.before, trim.tasks_max)
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.commit)
-        except (DiskFull, sqlite3.OperationalError) as error:
+            with self._writes():
+                count = self._journal.trim(trim.before, trim.tasks_max, trim.stable)
+            await self._commit()
+        except DiskFull as error:
             # Forgetting takes room as well, until the log is moved to the database.
-            self._journal.rollback()
-            failure = as_disk_full(error) if isinstance(error, sqlite3.OperationalError) else error
-            if not isinstance(failure, LeoronicError):
-                raise
-            self.context.fail(request, failure)
+            self.context.fail(request, error)
             return
         self.context.reply(request, count)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from leoronic.core import queue, scheduler
 from leoronic.runtime.machine import MachineActor
 
@@ -19,10 +21,13 @@ class QueueActor(MachineActor):
 
 
 class SchedulerActor(MachineActor):
-    """Hosts `SchedulerMachine`; the queue and the executors tell it what it must know."""
+    """Hosts `SchedulerMachine`; the queue and the executors tell it what it must know.
 
-    def __init__(self) -> None:
-        super().__init__(scheduler.SchedulerMachine)
+    `node` gives the node's id once the journal is open.
+    """
+
+    def __init__(self, node: Callable[[], str]) -> None:
+        super().__init__(lambda: scheduler.SchedulerMachine(node()))
 
     async def started(self) -> None:
         """Tell the queue that the scheduler is empty."""

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from leoronic.core import executor
-from leoronic.core.effects import Attached, Detached
+from leoronic.core.effects import Attached, Detached, Send
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import RunnerDown
+from leoronic.core.peer import CheckFiles, FilesPresent
 from leoronic.core.resources import Capacity
 from leoronic.core.run import TakeInventory
-from leoronic.core.scheduler_messages import CheckFiles, FilesPresent
 from leoronic.errors import CallTimeout, Unavailable
 from leoronic.runtime.actor import NO_REPLY
 from leoronic.runtime.machine import MachineActor
@@ -59,9 +59,11 @@ class ExecutorActor(MachineActor):
                 self.context.spawn(self._take_inventory(), "inventory")
             case Detached():
                 await self.feed(RunnerDown())
-            case CheckFiles(paths):
+            case CheckFiles(asker, paths):
                 present = frozenset(path for path in paths if self._exists(path))
-                await self.context.find("scheduler").cast(FilesPresent(self._node(), present))
+                me = self._node()
+                to = "scheduler" if asker == me else f"scheduler@{asker}"
+                self.perform([Send(to, FilesPresent(me, present))])
             case _LookAtDisk():
                 await self.feed(self._capacity())
                 self.context.send_after(DISK_EVERY_S, message)

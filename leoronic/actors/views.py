@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +10,12 @@ from leoronic.core.arrays import split_element
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Change, LiveTask
 from leoronic.core.spec import TaskSpec
-from leoronic.journal.reads import AttemptRow, TaskRow
+from leoronic.errors import BadRequest, LeoronicError
+from leoronic.journal.rows import AttemptRow, TaskRow
+from leoronic.journal.splits import Split
+
+SUPERSEDED = "superseded"
+"""The reason in the outcome of a run that was stopped because another one counts."""
 
 _PLAIN = (
     "memory",
@@ -39,28 +44,68 @@ def rfc3339(at: float | None) -> str | None:
     return text.replace("+00:00", "Z")
 
 
-def attempt_object(row: AttemptRow, names: Mapping[str, str]) -> dict[str, Any]:
-    """One attempt. Its `state`: `running`, `succeeded`, `failed`, `lost` or `cancelled`."""
+def error_object(error: LeoronicError) -> dict[str, Any]:
+    """An error as it goes to a client or another node."""
+    found: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "definite": error.definite,
+    }
+    if isinstance(error, BadRequest) and error.problems:
+        found["problems"] = error.problems
+    return found
+
+
+def real_runs(rows: Iterable[AttemptRow]) -> list[AttemptRow]:
+    """Those that are runs, in order of (attempt, node).
+
+    Left out is the row that says that an element was cancelled before its turn.
+    """
+    return sorted((row for row in rows if row.attempt), key=lambda row: (row.attempt, row.node))
+
+
+def winner(runs: Iterable[AttemptRow]) -> AttemptRow | None:
+    """The run whose outcome is the task's, if one of them ended it."""
+    finals = ("succeeded", "failed")
+    return next((run for run in runs if run.attempt and run.final_state in finals), None)
+
+
+def attempt_object(
+    row: AttemptRow, names: Mapping[str, str], *, won: bool = False
+) -> dict[str, Any]:
+    """One run: an attempt on a node.
+
+    Its `state`: `running`, `succeeded`, `failed`, `lost`, `cancelled`, or `superseded`: stopped, as
+    another run counts. `won`: the task's outcome is that of this run. `given_up`: why it was held
+    for lost at some time, or empty; it may have ended well after all.
+    """
     outcome = row.outcome
     # The journal's `Started` comes just before the process; the outcome knows better.
     return {
         "attempt": row.attempt,
         "node": names.get(row.node, row.node),
         "state": _attempt_state(row),
+        "won": won,
+        "given_up": row.given_up,
         "started_at": rfc3339(outcome.started_at if outcome else row.started_at),
         "finished_at": rfc3339(row.ended_at),
-        **_ending(outcome, row.lost or (outcome.reason if outcome else "")),
+        **_ending(outcome, _why_ended(row)),
     }
 
 
+def _why_ended(row: AttemptRow) -> str:
+    """What ended it, if that was not the run itself. An end counts more than a loss before it."""
+    return row.outcome.reason if row.outcome is not None else (row.lost or "")
+
+
 def _attempt_state(row: AttemptRow) -> str:
-    if row.lost is not None:
+    if row.outcome is None and row.lost is not None:
         return "lost"
     if row.ended_at is None:
         return "running"
     if row.outcome is not None:
-        if row.outcome.reason == "cancelled":
-            return "cancelled"
+        if row.outcome.reason in ("cancelled", SUPERSEDED):
+            return row.outcome.reason
         return "succeeded" if row.outcome.succeeded else "failed"
     return row.final_state or "failed"
 
@@ -89,8 +134,13 @@ def task_object(
     """A task, or the element `task` of the array in `row`. `names`: node id -> its name."""
     element = split_element(task) if task != row.id else None
     state = _state(row, attempts, live, element is not None)
-    attempt_objects = [attempt_object(a, names) for a in attempts if a.attempt]
-    last = attempts[-1] if attempts else None
+    runs = real_runs(attempts)
+    won = winner(runs) if state in ("succeeded", "failed") else None
+    attempt_objects = [attempt_object(run, names, won=run is won) for run in runs]
+    marker = next((a for a in attempts if not a.attempt), None)
+    # Several runs of a task, after a split: the one that won, else the one that goes on.
+    last = won or (runs[-1] if runs else marker)
+    shown_run = next((o for run, o in zip(runs, attempt_objects, strict=True) if run is last), None)
     node = (live.node if live and live.node else last.node if last else None) or None
     shown = {
         "id": task,
@@ -98,11 +148,11 @@ def task_object(
         "state": state,
         "command": row.spec.command,
         "submitted_at": rfc3339(row.submitted_at),
-        "started_at": attempt_objects[-1]["started_at"] if attempt_objects else None,
+        "started_at": shown_run["started_at"] if shown_run else None,
         "finished_at": _finished_at(row, last, state, element is not None),
         "origin": names.get(row.origin, row.origin),
         "node": names.get(node, node) if node else None,
-        "attempt": attempt_objects[-1]["attempt"] if attempt_objects else 0,
+        "attempt": shown_run["attempt"] if shown_run else 0,
         "attempts": attempt_objects,
         **_ending(last.outcome if last else None, _reason(row, last, live, state)),
         "order": row.order,
@@ -138,8 +188,10 @@ def _state(
     if live is not None:
         return live.state
     if is_element:
-        final = [a.final_state for a in attempts if a.final_state is not None]
-        return final[-1] if final else (row.state or "waiting")
+        won = winner(attempts)
+        if any(a.final_state == "cancelled" for a in attempts):
+            return "cancelled"
+        return (won.final_state if won else row.state) or "waiting"
     # Neither live nor final for a moment: its commit is told to the queue right now.
     return row.state or "waiting"
 
@@ -158,7 +210,7 @@ def _reason(row: TaskRow, last: AttemptRow | None, live: LiveTask | None, state:
     if live is not None and live.reasons and state in ("blocked", "held"):
         return live.reasons[0]
     if last is not None:
-        return last.lost or (last.outcome.reason if last.outcome else "")
+        return _why_ended(last)
     return ""
 
 
@@ -172,6 +224,37 @@ def _elements(row: TaskRow, live: LiveTask | None) -> dict[str, int]:
         "cancelled": (row.elements or 0) - succeeded - failed,
     }
     return {state: count for state, count in counts.items() if count}
+
+
+def split_object(split: Split, name: str, names: Mapping[str, str]) -> dict[str, Any]:
+    """A task that ran twice: all its runs, what was suspected, and what it cost."""
+    runs = real_runs(split.runs)
+    won = winner(runs)
+    # While nothing has won, the last one still may.
+    counts = won or runs[-1]
+    took = [
+        (run.outcome.finished_at - run.outcome.started_at)
+        if run.outcome is not None
+        else (run.ended_at - run.started_at)
+        for run in runs
+        if run is not counts and run.ended_at is not None and run.started_at is not None
+    ]
+    return {
+        "id": split.task,
+        "name": name or None,
+        "runs": [attempt_object(run, names, won=run is won) for run in runs],
+        "suspicions": [
+            {
+                "node": names.get(one.node, one.node),
+                "by": names.get(one.writer, one.writer),
+                "at": rfc3339(one.at),
+                "reason": one.reason,
+            }
+            for one in split.suspicions
+        ],
+        "seconds_lost": round(sum(max(0.0, seconds) for seconds in took), 3),
+        "outputs_differ": split.outputs_differ,
+    }
 
 
 def change_object(change: Change, names: Mapping[str, str]) -> dict[str, Any]:

@@ -35,10 +35,13 @@ COMMANDS = {
     "status": ("node", "Show the node and how many tasks it has."),
     "nodes": ("node", "List the nodes and what they have free."),
     "watch": ("live", "Print a line whenever a task changes."),
-    "top": ("live", "Live view of the node and its tasks."),
+    "top": ("live", "Live view of the nodes and their tasks."),
     "tag": ("node", "Add, delete or list a node's tags."),
     "exec": ("execute", "Run a command on nodes now, beside their tasks."),
     "drain": ("node", "Start nothing more on a node."),
+    "join": ("cluster", "Print the line that brings another machine in."),
+    "cookie": ("cluster", "Show or change the cluster's secret."),
+    "splits": ("cluster", "Show what ran twice, and what that cost."),
     "stop": ("node", "Drain this node, then stop it."),
     "completion": ("completion", "Print the completion script of a shell."),
     "help": ("help", "Show help, as --help does."),
@@ -74,7 +77,9 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with the nearest name in the error."""
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(args[0], COMMANDS, n=3, cutoff=0.5)
+            # Who mistypes a word mostly has its first letter right.
+            near.sort(key=lambda name: name[0] != args[0][:1])
             hint = f"did you mean `leoronic {near[0]}`?" if near else "see `leoronic --help`"
             raise click.UsageError(f"no such command {args[0]!r}: {hint}", ctx)
         return super().resolve_command(ctx, args)

@@ -17,7 +17,7 @@ from leoronic.client import locate, text
 from leoronic.client.connection import Client
 from leoronic.client.outcomes import ENDED
 from leoronic.core import quantity
-from leoronic.core.commands import List, Show
+from leoronic.core.commands import List, Nodes, Show
 from leoronic.errors import LeoronicError, NodeUnreachable
 
 RECONNECT_S_MAX = 30.0
@@ -27,6 +27,7 @@ USAGE, INTERRUPTED = 2, 130
 INTERRUPTED_ANSWER_S = 1.0
 NAMED_TASKS_MAX = 5
 COMPLETION_IDS_MAX = 200
+COMPLETION_S_MAX = 2.0
 
 _COMPLETABLE = re.compile(r"[\w./@%+-]+")
 
@@ -66,7 +67,7 @@ def seconds(ctx: click.Context, param: click.Parameter, value: str | None) -> fl
 def complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
     """Ids and names of the node's tasks that begin as typed, with what they are."""
     try:
-        with Client(ctx.params.get("root"), timeout_s=2.0) as client:
+        with Client(ctx.params.get("root"), timeout_s=COMPLETION_S_MAX) as client:
             found = client.request(List(limit=COMPLETION_IDS_MAX))["tasks"]
     except LeoronicError:
         return []
@@ -78,6 +79,37 @@ def complete_ids(ctx: click.Context, param: click.Parameter, incomplete: str) ->
             if word.startswith(incomplete) and _COMPLETABLE.fullmatch(word):
                 items.setdefault(word, CompletionItem(word, help=about))
     return list(items.values())
+
+
+def complete_nodes(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Names of the nodes that begin as typed, with their states."""
+    return [
+        CompletionItem(name, help=f"{node['state']} {node.get('address') or ''}")
+        for node in _nodes(ctx)
+        if (name := node["name"]).startswith(incomplete) and _COMPLETABLE.fullmatch(name)
+    ]
+
+
+def complete_tags(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:
+    """Tags that nodes have and that begin as typed, with the names of those nodes."""
+    holders: dict[str, list[str]] = {}
+    for node in _nodes(ctx):
+        for tag in node.get("tags") or []:
+            holders.setdefault(tag, []).append(text.one_line(node["name"]))
+    return [
+        CompletionItem(tag, help=", ".join(names)[:60])
+        for tag, names in sorted(holders.items())
+        if tag.startswith(incomplete) and _COMPLETABLE.fullmatch(tag)
+    ]
+
+
+def _nodes(ctx: click.Context) -> list[dict[str, Any]]:
+    try:
+        with Client(ctx.params.get("root"), timeout_s=COMPLETION_S_MAX) as client:
+            found: list[dict[str, Any]] = client.request(Nodes())["nodes"]
+            return found
+    except LeoronicError:
+        return []
 
 
 id_argument = click.argument("task_id", metavar="ID", shell_complete=complete_ids)

@@ -37,7 +37,8 @@ def to_stderr(data: bytes) -> None:
 class Output:
     """One stream of a task's output: how far it was read, so that it can go on from there.
 
-    `begins` is called with the number of an attempt that begins after an earlier one was read.
+    `begins` is called with the number of an attempt that begins after an earlier one was read,
+    `misses` with why what an attempt printed can't be had now.
     """
 
     def __init__(
@@ -48,8 +49,11 @@ class Output:
         *,
         follow: bool = True,
         begins: Callable[[int], None] = lambda attempt: None,
+        misses: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._begins = begins
+        self._misses = misses
+        self._missed = ""
         self._latest = 0
         self._task_id = task_id
         self._stream = stream
@@ -74,6 +78,10 @@ class Output:
             if self._latest:
                 self._begins(attempt)
             self._latest = attempt
+        missing = item.get("missing", "")
+        if missing and missing != self._missed:
+            self._missed = missing
+            self._misses(missing)
         if blob:
             if attempt > self._read_to_end:
                 self._sink(blob)

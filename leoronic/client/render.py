@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from leoronic.client import table, text
+from leoronic.client.cluster_text import node_counts
 from leoronic.client.outcomes import ENDED, how_it_ended
 from leoronic.client.table import Column
 
@@ -30,19 +31,6 @@ _TASK_COLUMNS = (
     Column("NAME", shrink=True),
     Column("COMMAND", shrink=True),
 )
-_NODE_COLUMNS = (
-    Column("NODE"),
-    Column("STATE", states=True),
-    Column("KIND"),
-    Column("FREE CPUS", right=True),
-    Column("FREE MEMORY", right=True),
-    Column("FREE STORAGE", right=True),
-    Column("RUNNING", right=True),
-    Column("TAGS", shrink=True),
-    Column("ADDRESS"),
-    Column("SEEN"),
-)
-
 # Shown in another form, or of no use to a person.
 _HANDLED = {
     *CSV_FIELDS, "after", "attempts", "elements", "count", "order", "signal", "index", "reasons",
@@ -247,32 +235,6 @@ def why(answer: Mapping[str, Any], *, colour: bool) -> list[str]:
     return lines
 
 
-def nodes(found: Iterable[Mapping[str, Any]], *, width: int | None, colour: bool) -> list[str]:
-    """A table of nodes: `free/all` of what each has."""
-    rows = [
-        (
-            node["name"],
-            node["state"],
-            "" if node.get("kind", "node") == "node" else node["kind"],
-            _of(node, "cpus", text.number),
-            _of(node, "memory", text.size),
-            _of(node, "storage", text.size),
-            str(node.get("running", "")),
-            ", ".join(node.get("tags") or []),
-            node.get("address") or "",
-            f"{text.duration(node['seen_s'])} ago" if (node.get("seen_s") or 0) >= 1 else "",
-        )
-        for node in found
-    ]
-    return table.render(_NODE_COLUMNS, rows, width=width, colour=colour)
-
-
-def _of(node: Mapping[str, Any], name: str, shown: Any) -> str:
-    free = (node.get("free") or {}).get(name)
-    whole = shown(node.get(name))
-    return whole if free is None or not whole else f"{shown(free)} of {whole}"
-
-
 def counts(found: Mapping[str, int], *, colour: bool) -> str:
     """`3 running, 120 waiting`, in a fixed order, without zeros."""
     names = [*STATES, *(name for name in found if name not in STATES)]
@@ -289,12 +251,15 @@ def status(answer: Mapping[str, Any], root: str, *, colour: bool) -> list[str]:
             ("root", node.get("root") or root),
             ("up for", f"{text.duration(node.get('uptime_s'))}, core process {node.get('pid')}"),
             ("version", node.get("version") or ""),
+            ("address", node.get("address") or ""),
             ("inbox", node.get("inbox") or ""),
         ],
         colour,
     )
-    for name in ("tasks", "nodes"):
-        shown = counts(answer[name], colour=colour)
+    for name, shown in (
+        ("tasks", counts(answer["tasks"], colour=colour)),
+        ("nodes", node_counts(answer["nodes"], colour=colour)),
+    ):
         lines.append(text.paint(f"{name:<12}", "dim", colour) + shown)
     return lines
 

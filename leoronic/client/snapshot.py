@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from leoronic.client.cluster_text import GONE
 from leoronic.client.connection import Client
 from leoronic.client.outcomes import ENDED
 from leoronic.core.commands import List, Nodes, Show, Status
@@ -19,7 +20,7 @@ Task = Mapping[str, Any]
 
 
 class Snapshot:
-    """The node as it was last heard of; `lost` while it does not answer."""
+    """The cluster as its node last told of it; `lost` while that does not answer."""
 
     def __init__(self) -> None:
         self.status: dict[str, Any] = {}
@@ -82,6 +83,22 @@ class Snapshot:
         """The node object of the node that was asked; {} before the first answer."""
         name = self.status.get("node", {}).get("id")
         return next((node for node in self.nodes if node.get("id") == name), {})
+
+    def whole(self) -> dict[str, Any]:
+        """All nodes that are there as if they were one: `cpus`, `memory` and `free` added up.
+
+        What a node has not told yet counts as free.
+        """
+        found: dict[str, Any] = {"free": {}}
+        there = [node for node in self.nodes if node["state"] not in GONE]
+        for name in ("cpus", "memory"):
+            wholes = [node.get(name) or 0 for node in there]
+            found[name] = sum(wholes)
+            found["free"][name] = sum(
+                (node.get("free") or {}).get(name, whole)
+                for node, whole in zip(there, wholes, strict=True)
+            )
+        return found
 
     def as_data(self) -> dict[str, Any]:
         """For `--json`."""

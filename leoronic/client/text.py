@@ -26,6 +26,8 @@ COLOURS = {
     "suspect": "33",
     "down": "31",
     "draining": "33",
+    "left": "2",
+    "lost": "33",
     "title": "1",
     "dim": "2",
 }

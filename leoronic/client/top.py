@@ -1,4 +1,7 @@
-"""`leoronic top`: the live view. Draws with rich, reads keys, asks the node once a second."""
+"""`leoronic top`: the live view. Draws with rich, reads keys, asks the node once a second.
+
+With several nodes there is a line for each, and the gauges show all of them together.
+"""
 
 from __future__ import annotations
 
@@ -18,11 +21,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from leoronic.client import render, text
+from leoronic.client import render, table, text
+from leoronic.client.cluster_text import GONE, node_counts, node_note, number
 from leoronic.client.connection import Client
 from leoronic.client.context import RECONNECT_PAUSE_S, say_json
 from leoronic.client.outcomes import how_it_ended
 from leoronic.client.snapshot import Snapshot
+from leoronic.client.table import Column
 from leoronic.core.commands import Watch
 from leoronic.errors import Unavailable
 
@@ -30,13 +35,22 @@ POLL_INTERVAL_S = 1.0
 DRAW_INTERVAL_S = 0.25
 COLOURS = {
     "succeeded": "green", "failed": "red", "cancelled": "yellow", "running": "cyan",
-    "blocked": "magenta", "held": "blue",
+    "blocked": "magenta", "held": "blue", "up": "green", "suspect": "yellow",
+    "draining": "yellow", "down": "red", "left": "dim",
 }  # fmt: skip
 KEYS = {
     "\x1b[A": "up", "\x1b[B": "down", "\x1b[5~": "page up", "\x1b[6~": "page down",
     "\x1b[H": "home", "k": "up", "j": "down", "\t": "next", "q": "quit", "\x03": "quit",
 }  # fmt: skip
 LISTS = ("running", "waiting", "ended")
+_NODE_COLUMNS = (
+    Column("NODE", shrink=True),
+    Column("STATE", states=True),
+    Column("CPUS", right=True),
+    Column("MEMORY", right=True),
+    Column("RUNNING", right=True),
+    Column("NOTE", shrink=True),
+)
 
 
 class View:
@@ -60,7 +74,9 @@ class View:
 
     def draw(self, snapshot: Snapshot, now: float, width: int, height: int) -> Group:
         """Exactly `height` lines at most, whatever there is."""
-        header = _header(snapshot, width)
+        # The rest of the header, the headings of the lists and the last line need theirs.
+        nodes_max = max(0, min(height // 3, height - 5 - len(LISTS)))
+        header = _header(snapshot, width, nodes_max)
         lists = {
             "running": snapshot.running,
             "waiting": snapshot.waiting,
@@ -75,7 +91,7 @@ class View:
             total = snapshot.status.get("tasks", {}).get(name, len(found))
             parts.append(_heading(name, total, start, index == self.active, width))
             if shown:
-                parts.append(_rows(name, shown, now, width))
+                parts.append(_rows(name, shown, now, width, len(snapshot.nodes) > 1))
         parts.append(Text("q quit   Tab next list   arrows move", style="dim", no_wrap=True))
         return Group(*parts)
 
@@ -90,27 +106,68 @@ def share(lines: int, wanted: Sequence[int]) -> list[int]:
     return rows
 
 
-def _header(snapshot: Snapshot, width: int) -> list[Any]:
+def _header(snapshot: Snapshot, width: int, nodes_max: int) -> list[Any]:
     node, here = snapshot.status.get("node", {}), snapshot.here()
+    several = len(snapshot.nodes) > 1
     title = Text(no_wrap=True, overflow="ellipsis")
     title.append(text.one_line(node.get("name", "...")), style="bold")
     title.append(f"  up for {text.duration(node.get('uptime_s'))}" if node else "  connecting")
     if snapshot.lost:
         title.append("  no answer: waiting for the node to come back", style="bold red")
     lines: list[Any] = [title]
+    used = snapshot.whole() if several else here
     lines += [
-        _gauge(name, here, shown, width)
+        _gauge(name, used, shown, width)
         for name, shown in (("cpus", text.number), ("memory", text.size))
-        if here.get(name)
+        if used.get(name)
     ]
-    if here.get("cpu_percent") is not None:
+    if here.get("cpu_percent") is not None and not several:
         lines.append(_machine(here))
     tally = Text("tasks    ", no_wrap=True, overflow="ellipsis")
     found = snapshot.status.get("tasks", {})
     for state in (s for s in render.STATES if found.get(s)):
         tally.append(f"{found[state]:,} ")
         tally.append(f"{state}  ", style=COLOURS.get(state, ""))
-    return [*lines, tally]
+    lines.append(tally)
+    return lines + _nodes(snapshot.nodes, width, nodes_max) if several else lines
+
+
+def _nodes(nodes: Sequence[Mapping[str, Any]], width: int, lines_max: int) -> list[Text]:
+    """A line for each node, those in trouble first; at most `lines_max` lines."""
+    order = sorted(nodes, key=lambda node: node["state"] == "up")
+    shown = order if len(order) <= lines_max else order[: max(0, lines_max - 1)]
+    rows = [_node_row(node) for node in shown]
+    found = table.render(_NODE_COLUMNS, rows, width=width, colour=True)[1:]
+    lines = [Text.from_ansi(line, no_wrap=True, overflow="ellipsis") for line in found]
+    rest = [node["state"] for node in order[len(shown) :]]
+    if rest and lines_max:
+        told = node_counts({state: rest.count(state) for state in rest}, colour=False)
+        more = text.count(len(rest), "more node")
+        lines.append(Text(f"and {more}: {told}", style="dim", no_wrap=True, overflow="ellipsis"))
+    return lines
+
+
+def _node_row(node: Mapping[str, Any]) -> tuple[str, ...]:
+    note = node_note(node) or ", ".join(node.get("tags") or [])
+    if node["state"] in GONE:
+        return (node["name"], node["state"], "", "", "", note)
+    running = number(node.get("running"))
+    return (
+        node["name"],
+        node["state"],
+        f"{_used(node, 'cpus', text.number)} cpus",
+        _used(node, "memory", text.size),
+        f"{running} running" if running else "",
+        note,
+    )
+
+
+def _used(node: Mapping[str, Any], name: str, shown: Any) -> str:
+    """`1.5 of 2`; of a node that has not told yet what is free, just what it has."""
+    whole, free = node.get(name) or 0, (node.get("free") or {}).get(name)
+    if free is None:
+        return str(shown(whole))
+    return f"{shown(max(0, whole - free)) or '0'} of {shown(whole)}"
 
 
 def _machine(node: Mapping[str, Any]) -> Text:
@@ -142,11 +199,13 @@ def _heading(name: str, total: int, start: int, active: bool, width: int) -> Tex
     return Text(label.ljust(width)[:width], style="reverse bold" if active else "reverse dim")
 
 
-def _rows(name: str, tasks: Sequence[Mapping[str, Any]], now: float, width: int) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0), expand=False)
+def _rows(
+    name: str, tasks: Sequence[Mapping[str, Any]], now: float, width: int, several: bool
+) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0), expand=False)
     for justify, ratio in (("left", None), ("left", None), ("right", None), ("right", None)):
-        table.add_column(justify=justify, ratio=ratio, no_wrap=True)  # type: ignore[arg-type]
-    table.add_column(no_wrap=True, overflow="ellipsis", max_width=max(10, width - 46))
+        grid.add_column(justify=justify, ratio=ratio, no_wrap=True)  # type: ignore[arg-type]
+    grid.add_column(no_wrap=True, overflow="ellipsis", max_width=max(10, width - 46))
     for task in tasks:
         state = task["state"]
         if name == "waiting":
@@ -159,14 +218,16 @@ def _rows(name: str, tasks: Sequence[Mapping[str, Any]], now: float, width: int)
             what.insert(0, render.progress(task))
         if name == "ended":
             what.insert(0, how_it_ended(task, brief=True))
-        table.add_row(
+        if several and task.get("node"):
+            what.insert(0, f"on {task['node']}")
+        grid.add_row(
             Text(text.one_line(task["id"])),
             Text(state, style=COLOURS.get(state, "")),
             age,
             f"{cpu} cpu" if cpu else "",
             Text(text.one_line("  ".join(part for part in what if part))),
         )
-    return table
+    return grid
 
 
 def print_once(root: str | None, *, as_json: bool) -> None:

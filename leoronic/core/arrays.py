@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from leoronic.core.records import FINAL_STATES, Record, Status, TaskClass
+from leoronic.core.runs import NO_RUNS
 
 # No array is as long; and Python refuses to read numbers of thousands of digits.
 INDEX_DIGITS_MAX = 18
@@ -83,8 +84,26 @@ class ArrayRecord(Record):
             self.ended[state] += 1
         return self.is_done()
 
+    def flip(self, was: str, state: str) -> None:
+        """An element that ended as `was` has ended as `state` instead."""
+        self.ended[was] -= 1
+        self.ended[state] += 1
+
+    def take_over(self, other: Record) -> None:
+        """As for any record; of an array of as many elements, also what is known of these."""
+        super().take_over(other)
+        if not isinstance(other, ArrayRecord) or other.count != self.count:
+            self.runs = NO_RUNS  # the other was no array, or its elements are not these
+            return
+        self.ended, self._next, self._skipped = other.ended, other._next, other._skipped
+        for index, known in other.elements.items():
+            made = Record(known.id, self.order, self.task_class)
+            made.parent = self
+            made.take_over(known)
+            self.elements[index] = made
+
     def is_done(self) -> bool:
-        """Whether every element is final."""
+        """Whether every element is final. Then the array is, of which no entry tells."""
         return sum(self.ended.values()) == self.count
 
     @property

@@ -6,6 +6,18 @@
              | {"request": N, "error": {"code", "message", "definite", "problems"}}
 
 Answers are plain JSON: the same data that `--json` prints. Times in them are RFC 3339 in UTC.
+Any node answers about all of them; NODE is a node's name, its id or a unique beginning of that, and
+empty means the node that is asked. A *node object* is
+
+    {"id", "name", "address": HOST:PORT as seen from here,
+     "state": up|suspect|draining|down|left,
+     "kind": "node", "cpus", "memory", "storage", "free": {"cpus", "memory", "storage"}, "tags",
+     "running": attempts there, "version", "seen_s": seconds since a sign of life, 0 for the asked,
+     "reason": why it is not up, else "", "owner_of": [names of the nodes that it stands in for],
+     "resources": {name: number}, "ready": whether it has caught up with the others}
+
+with null for `free` and `running` of a node that did not answer at once; the node that is asked
+has {"cpu_percent", "memory_percent", "load"} as well.
 """
 
 from __future__ import annotations
@@ -21,6 +33,7 @@ class Submit(_Command, frozen=True):
     """Add the tasks in the frame's blob: one object, an array, JSON lines, or defaults and tasks.
 
     Result: {"ids": [...], "held_by": [node names]}, once all are on disk. Whole or not at all.
+    `held_by` are the nodes that hold all of them durably, the one asked first.
     `lines` says that the blob is JSON lines, which is faster than finding out.
     """
 
@@ -103,11 +116,48 @@ class Redo(_Command, frozen=True):
 
 
 class Status(_Command, frozen=True):
-    """Result: the status object, with statistics of each actor under `actors`."""
+    """Result: the status object, with statistics of each actor under `actors`.
+
+    {"node": {"id", "name", "pid", "uptime_s", "version", "root", "inbox", "address"},
+     "tasks": {state: count}, "nodes": {state: count}, "actors": [...]}
+    """
 
 
 class Nodes(_Command, frozen=True):
-    """Result: {"nodes": [node objects]}."""
+    """Result: {"nodes": [node objects]}: the one asked first, then by name."""
+
+
+class Join(_Command, frozen=True):
+    """How to bring another machine in. Result: {"addresses": [HOST:PORT], "cookie", "line"}.
+
+    `addresses` are those at which this node can be reached, the best first; `line` is to be pasted
+    into a shell there (`addresses.join_line`).
+    """
+
+
+class Cookie(_Command, frozen=True):
+    """The secret that makes nodes one cluster.
+
+    `action` is `show`, `rotate` (all connected nodes take a new one, and accept the old one as
+    well) or `finish` (they accept the old one no more; refused while a node that is up lacks the
+    new one). Result of each: {"cookie", "fingerprint", "old": fingerprint of the one that is
+    accepted as well, or "", "nodes": {name: whether it has the cookie}}. A new cookie is always
+    made by the node: `cookie` must be empty.
+    """
+
+    action: str = "show"
+    cookie: str = ""
+
+
+class Splits(_Command, frozen=True):
+    """What ran twice because nodes lost sight of each other. Result: {"splits": [newest first]}.
+
+    {"id", "name", "runs": [{"attempt", "node", "state", "started_at", "finished_at", "exit_code",
+     "won": bool}], "suspicions": [{"node", "by", "at", "reason"}], "seconds_lost": what the runs
+     that did not win took, "outputs_differ": bool, or null if that is not known}
+    """
+
+    limit: int = 100
 
 
 class Watch(_Command, frozen=True):
@@ -115,7 +165,7 @@ class Watch(_Command, frozen=True):
 
 
 class TagAdd(_Command, frozen=True):
-    """Result: {"node", "tags": [...]}. `node` empty: the one asked."""
+    """Result: {"node": its name, "tags": [all that it has]}. Refused if that node is down."""
 
     tag: str
     node: str = ""
@@ -135,9 +185,11 @@ class TagList(_Command, frozen=True):
 
 
 class Exec(_Command, frozen=True):
-    """Run a command on nodes now, beside whatever runs there. Result: {"ids": {node: task id}}.
+    """Run a command on nodes now, beside whatever runs there.
 
-    It is a task of its own with `cpus: 0`, pinned to its node; its output is read by `Logs`.
+    Result: {"ids": {node name: task id}, "skipped": {node name: why not there}}. It is a task of
+    its own with `cpus: 0`, pinned to its node; its output is read by `Logs`. Skipped are nodes that
+    are down; those that left are none. Refused if there is nobody to run it.
     """
 
     command: str
@@ -147,7 +199,7 @@ class Exec(_Command, frozen=True):
 
 
 class Drain(_Command, frozen=True):
-    """Start nothing more on a node; what runs ends. Result: the node object."""
+    """Start nothing more on a node; what runs ends. Result: the node object of that node."""
 
     node: str = ""
     undo: bool = False
@@ -179,6 +231,9 @@ Command = (
     | Redo
     | Status
     | Nodes
+    | Join
+    | Cookie
+    | Splits
     | Watch
     | TagAdd
     | TagDel

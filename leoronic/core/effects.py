@@ -12,7 +12,7 @@ from leoronic.errors import LeoronicError
 
 
 class Send(NamedTuple):
-    """Cast `message` to the actor registered as `to`."""
+    """Cast `message` to the actor registered as `to`, or as `ACTOR@NODE` on another node."""
 
     to: str
     message: object

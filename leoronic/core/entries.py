@@ -1,8 +1,13 @@
 """Journal entries: the only way anything about a task changes.
 
 Each node numbers its own entries 1, 2, 3... and nobody else writes to that journal, so entries
-never conflict, and {origin: last contiguous number} says exactly what a node holds. Times are
-seconds since the epoch. A record is the join of its entries (`records.py`).
+never conflict, and {origin: last contiguous number} (a *version vector*) says exactly what a node
+holds. A node takes the entries of others in an order that keeps cause before effect: whatever an
+entry's writer knew when it wrote is there before it. Entries that were written without knowing of
+each other come in any order, and the join must be the same: see `records.py` and `journal/`.
+Times are seconds since the epoch, by the clock of the writer.
+
+A *run* is one attempt on one node: two sides of a split may both make attempt 2 of a task.
 """
 
 from __future__ import annotations
@@ -42,23 +47,29 @@ class Started(_Entry, frozen=True):
 
 
 class Finished(_Entry, frozen=True):
-    """An attempt ended. `final`: no further attempt follows, the task has its outcome."""
+    """The run (attempt, node) ended. `final`: the executor knew of no further attempt to follow.
+
+    It counts even if the run had been given up as lost: work that was done is not thrown away.
+    """
 
     task: str
     attempt: int
+    node: str
     outcome: Outcome
     final: bool
 
 
 class Lost(_Entry, frozen=True):
-    """An attempt can't be accounted for. `suspicion` says why.
+    """The run (attempt, node) can't be accounted for. `suspicion` says why.
 
-    It is tried again, unless `hold`: then the task waits for somebody to release it. If not
-    `begun`, nothing of it ever ran: it counts for nothing.
+    Written by that node itself, or by the task's owner if that node is down. It is tried again,
+    unless `hold`: then the task waits for somebody to release it. If not `begun`, nothing of it
+    ever ran: it counts for nothing.
     """
 
     task: str
     attempt: int
+    node: str
     at: float
     suspicion: str
     hold: bool = False
@@ -90,14 +101,6 @@ class Released(_Entry, frozen=True):
     attempt: int = 0
 
 
-class Ended(_Entry, frozen=True):
-    """Every element of an array is final. `state` is `succeeded`, `failed` or `cancelled`."""
-
-    task: str
-    state: str
-    at: float
-
-
 class Tagged(_Entry, frozen=True):
     """`node` carries `tag` from now on; `at` orders it against `Untagged`."""
 
@@ -114,8 +117,36 @@ class Untagged(_Entry, frozen=True):
     at: float
 
 
+class Suspected(_Entry, frozen=True):
+    """The writer believes that `node` is down, and from now on goes on without it."""
+
+    node: str
+    at: float
+    reason: str
+
+
+class Kept(_Entry, frozen=True):
+    """The writer keeps a copy of what the run (attempt, node) printed on `stream`: `size` bytes."""
+
+    task: str
+    attempt: int
+    node: str
+    stream: str
+    size: int
+
+
 Entry = (
-    Submitted | Started | Finished | Lost | Cancelled | Held | Released | Ended | Tagged | Untagged
+    Submitted
+    | Started
+    | Finished
+    | Lost
+    | Cancelled
+    | Held
+    | Released
+    | Tagged
+    | Untagged
+    | Suspected
+    | Kept
 )
 
 

@@ -8,6 +8,9 @@ so is everything that waits for a blocked task. Redoing the culprit mends all of
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 def satisfied(state: str, when: str) -> bool:
@@ -52,24 +55,23 @@ def find_cycle(edges: Mapping[str, Sequence[str]]) -> list[str] | None:
 
 
 class Graph:
-    """The unmet dependencies of live tasks."""
+    """What live tasks depend on, met or not: how a task ended may turn out otherwise."""
 
     def __init__(self) -> None:
         self._waits: dict[str, dict[str, str]] = {}  # task -> {other: when}
         self._broken: dict[str, dict[str, tuple[str, str]]] = {}  # task -> {other: (when, state)}
+        self._met: dict[str, dict[str, str]] = {}  # task -> {other: when}
         self._children: dict[str, dict[str, None]] = {}
         self._blocked: set[str] = set()
 
     def add(self, task: str, dependencies: Iterable[tuple[str, str, str | None]]) -> None:
         """Register `task` with (other, when, final state of the other or None while it lives)."""
         for other, when, state in dependencies:
-            if state is not None and satisfied(state, when):
-                continue
             self._children.setdefault(other, {})[task] = None
             if state is None:
                 self._waits.setdefault(task, {})[other] = when
             else:
-                self._broken.setdefault(task, {})[other] = (when, state)
+                self._judge(task, other, when, state)
         if task in self._broken or any(o in self._blocked for o in self._waits.get(task, ())):
             self._blocked.add(task)
 
@@ -108,12 +110,38 @@ class Graph:
                 continue
             if not self._waits[child]:
                 del self._waits[child]
-            if satisfied(state, when):
-                self._forget_edge(task, child)
-            else:
-                self._broken.setdefault(child, {})[task] = (when, state)
+            self._judge(child, task, when, state)
             changed.append(child)
         return self._recolour(changed)
+
+    def flip(self, task: str, state: str) -> list[str]:
+        """`task`, final before, ended as `state` instead. Names those whose standing changed."""
+        changed: list[str] = []
+        for child in list(self._children.get(task, ())):
+            when = _take(self._met, child, task)
+            if when is None:
+                broken = _take(self._broken, child, task)
+                if broken is None:
+                    continue  # it is being asked how that task ended
+                when = broken[0]
+            self._judge(child, task, when, state)
+            changed.append(child)
+        return self._recolour(changed)
+
+    def forget(self, task: str) -> list[str]:
+        """`task` depends on nothing any more. Names the others whose standing changed."""
+        blocked = task in self._blocked
+        self._drop(task)
+        if not blocked:
+            return []
+        self._blocked.add(task)
+        return [other for other in self._recolour([task]) if other != task]
+
+    def _judge(self, task: str, other: str, when: str, state: str) -> None:
+        if satisfied(state, when):
+            self._met.setdefault(task, {})[other] = when
+        else:
+            self._broken.setdefault(task, {})[other] = (when, state)
 
     def redo(self, old: str, new: str) -> list[str]:
         """What `old` broke waits for `new` instead. Names the tasks whose standing changed."""
@@ -137,7 +165,7 @@ class Graph:
 
     def _drop(self, task: str) -> None:
         others = [*self._waits.pop(task, {}), *self._broken.pop(task, {})]
-        for other in others:
+        for other in [*others, *self._met.pop(task, {})]:
             self._forget_edge(other, task)
         self._blocked.discard(task)
 
@@ -165,6 +193,14 @@ class Graph:
                 touched[child] = None
                 queue.append(child)
         return list(touched)
+
+
+def _take(edges: dict[str, dict[str, T]], task: str, other: str) -> T | None:
+    """Remove an edge and return what it holds; None if there is none."""
+    found = edges.get(task, {}).pop(other, None)
+    if found is not None and not edges[task]:
+        del edges[task]
+    return found
 
 
 def _past(when: str) -> str:

@@ -10,6 +10,8 @@ next of the longest lane), so nobody is stuck while there is room.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Hashable
+from typing import Generic, TypeVar
 
 from leoronic.core.run import AttemptKey
 
@@ -20,26 +22,29 @@ CLASSES_MAX = 1024
 _NEW = 0.2
 
 
-class Lanes:
-    """Which attempts run, by class, and which stand behind them."""
+C = TypeVar("C", bound=Hashable)
+
+
+class Lanes(Generic[C]):
+    """Which attempts run, by class, and which stand behind them. `C` is what names a class."""
 
     def __init__(self) -> None:
         self._lanes: dict[AttemptKey, deque[AttemptKey]] = {}  # head -> those behind it
-        self._class_of: dict[AttemptKey, int] = {}  # of heads
-        self._heads: dict[int, dict[AttemptKey, None]] = {}
+        self._class_of: dict[AttemptKey, C] = {}  # of heads
+        self._heads: dict[C, dict[AttemptKey, None]] = {}
         self._head_of: dict[AttemptKey, AttemptKey] = {}  # of those behind
-        self._mean_s: dict[int, float] = {}
+        self._mean_s: dict[C, float] = {}
         self._moved: list[AttemptKey] = []
 
-    def open(self, key: AttemptKey, class_number: int) -> None:
+    def open(self, key: AttemptKey, class_name: C) -> None:
         """`key` holds a share of the node and runs."""
         self._lanes[key] = deque()
-        self._class_of[key] = class_number
-        self._heads.setdefault(class_number, {})[key] = None
+        self._class_of[key] = class_name
+        self._heads.setdefault(class_name, {})[key] = None
 
-    def join(self, key: AttemptKey, class_number: int) -> bool:
+    def join(self, key: AttemptKey, class_name: C) -> bool:
         """Let `key` stand in the shortest lane of its class; false if there is none."""
-        heads = self._heads.get(class_number)
+        heads = self._heads.get(class_name)
         if not heads:
             return False
         head = min(heads, key=lambda h: len(self._lanes[h]))
@@ -75,8 +80,8 @@ class Lanes:
         lane = self._lanes.pop(key, None)
         if lane is None:
             return None
-        class_number = self._class_of.pop(key)
-        heads = self._heads[class_number]
+        class_name = self._class_of.pop(key)
+        heads = self._heads[class_name]
         del heads[key]
         successor: AttemptKey | None = None
         if lane:
@@ -90,12 +95,12 @@ class Lanes:
         if successor is not None:
             del self._head_of[successor]
             self._lanes[successor] = lane
-            self._class_of[successor] = class_number
+            self._class_of[successor] = class_name
             heads[successor] = None
             for behind in lane:
                 self._head_of[behind] = successor
         elif not heads:
-            del self._heads[class_number]
+            del self._heads[class_name]
         return successor
 
     def take_moved(self) -> list[AttemptKey]:
@@ -103,25 +108,25 @@ class Lanes:
         moved, self._moved = self._moved, []
         return moved
 
-    def note_duration(self, class_number: int, duration_s: float) -> None:
+    def note_duration(self, class_name: C, duration_s: float) -> None:
         """A task of the class took so long."""
-        known = self._mean_s.get(class_number)
+        known = self._mean_s.get(class_name)
         if known is None:
             if len(self._mean_s) >= CLASSES_MAX:
                 self._mean_s.clear()
-            self._mean_s[class_number] = duration_s
+            self._mean_s[class_name] = duration_s
         else:
-            self._mean_s[class_number] = known + _NEW * (duration_s - known)
+            self._mean_s[class_name] = known + _NEW * (duration_s - known)
 
-    def wants(self) -> dict[int, int]:
+    def wants(self) -> dict[C, int]:
         """How many more may stand in the lanes of each class; only where it is worth a message."""
-        wants: dict[int, int] = {}
-        for class_number, heads in self._heads.items():
-            mean_s = self._mean_s.get(class_number)
+        wants: dict[C, int] = {}
+        for class_name, heads in self._heads.items():
+            mean_s = self._mean_s.get(class_name)
             if mean_s is None:
                 continue
             depth = min(int(LOOKAHEAD_S / max(mean_s, 0.0005)), BEHIND_MAX)
             room = sum(max(depth - len(self._lanes[head]), 0) for head in heads)
             if room * 2 >= depth * len(heads) and room:
-                wants[class_number] = room
+                wants[class_name] = room
         return wants

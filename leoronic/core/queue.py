@@ -1,9 +1,10 @@
 """The queue: every live task of the cluster, as one machine.
 
-In: requests (`queue_messages`), entries that the journal has made durable, timers. Out: entries to
-append, tasks that may start (to the scheduler), attempts to stop (to the executor), answers. The
-queue believes only what is on disk: a request becomes an entry, and the entry, once committed,
-changes the records (`tasks.py`); so what was never written never happened.
+In: requests (`queue_messages`), entries that the journal has made durable (this node's and those of
+others), who is there (`View`), timers. Out: entries to append, tasks that may start (to the
+scheduler, of those that this node owns), attempts to stop (to the executor), answers. The queue
+believes only what is on disk: a request becomes an entry, and the entry, once committed, changes
+the records (`tasks.py`); so what was never written never happened.
 """
 
 from __future__ import annotations
@@ -13,8 +14,17 @@ from itertools import islice
 
 from leoronic.core.admission import Plan
 from leoronic.core.arrays import ArrayRecord
-from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
-from leoronic.core.entries import Cancelled, Entry, Held, Released
+from leoronic.core.effects import (
+    Asked,
+    CancelTimer,
+    Effect,
+    Fail,
+    Fired,
+    Reply,
+    Send,
+    SetTimer,
+)
+from leoronic.core.entries import Cancelled, Entry, Held, Released, Suspected
 from leoronic.core.queue_messages import (
     Accepted,
     Append,
@@ -27,13 +37,13 @@ from leoronic.core.queue_messages import (
     Count,
     Declined,
     Describe,
-    Feasible,
     FindLive,
     LiveTask,
     Loaded,
     LoadLive,
     LookedUp,
     Lookup,
+    NodeDown,
     QueueStarted,
     SchedulerStarted,
     SubmitSpecs,
@@ -41,16 +51,20 @@ from leoronic.core.queue_messages import (
     Watching,
 )
 from leoronic.core.records import Record, Status
+from leoronic.core.replication_messages import AwaitCopies, Copied
 from leoronic.core.tasks import Tasks
+from leoronic.core.view import AskView, View
 from leoronic.errors import LeoronicError, Unavailable
 
 LIVE_TASKS_MAX = 10_000_000
 PARKED_REQUESTS_MAX = 1024
 RETRY_APPEND_S = 1.0
+# Replication answers within 2 s, unless it has just begun a new life.
+COPIES_S = 3.0
 
 
 class Start:
-    """The machine's first message: load the live tasks from the journal."""
+    """The machine's first message: load the live tasks, and ask who is there."""
 
 
 class QueueMachine:
@@ -68,7 +82,10 @@ class QueueMachine:
         self._claimed: set[str] = set()  # ids of submissions on their way to the disk
         self._changing: dict[int, tuple[object, ChangedTasks]] = {}
         self._derived: dict[int, list[Entry]] = {}  # appends that follow from what was applied
-        self._unwritten: list[Entry] = []  # those for which there was no room
+        self._suspected: dict[str, Entry] = {}  # by node: those for which there was no room
+        self._copying: dict[
+            int, tuple[Plan, float]
+        ] = {}  # on disk here; answered at the latest then
         self._effects: list[Effect] = []
         self._now = 0.0
         self._handlers: dict[type, Callable[..., None]] = {
@@ -82,7 +99,9 @@ class QueueMachine:
             SchedulerStarted: self._on_scheduler_started,
             Watching: self._on_watching,
             Declined: self._on_declined,
-            Feasible: self._on_feasible,
+            View: self._on_view,
+            NodeDown: self._on_node_down,
+            Copied: self._on_copied,
             Asked: self._on_asked,
             Fired: self._on_fired,
         }
@@ -135,6 +154,7 @@ class QueueMachine:
         self._token = int(self._now * 1_000_000)
         self._life = self._token
         self._send("journal", LoadLive("queue", self._life))
+        self._send("membership", AskView("queue"))
 
     def _on_loaded(self, message: Loaded) -> None:
         if message.life not in (0, self._life):
@@ -147,6 +167,7 @@ class QueueMachine:
         # than it wrote: so each life gives ids of its own.
         self._ids_seed = f"{message.node}/{int(self._now * 1_000_000)}"
         self._next_id = message.number + 1
+        self.tasks.ownership.me = message.node
         for state, count in message.finals.items():
             self.tasks.ended[state] += count
         self.tasks.place_all_loaded()
@@ -173,26 +194,54 @@ class QueueMachine:
         if not self._loaded:
             return  # a commit was under way when this life began: what it wrote is loaded
         for numbered in message.entries:
-            self.tasks.apply(numbered)
+            self.tasks.apply(numbered, message.orders)
+        for flip in message.flips:
+            self.tasks.flip(flip)
 
     def _on_appended(self, message: Appended) -> None:
         self._derived.pop(message.token, None)
         plan = self._plans.pop(message.token, None)
         if plan is not None:
             self._claimed.difference_update(plan.claims())
-            self._effects.append(Reply(plan.request, Accepted(plan.ids)))
+            self._await_copies(message.token, message.number, plan)
         changing = self._changing.pop(message.token, None)
         if changing is not None:
             self._effects.append(Reply(*changing))
         self._unpark()
 
+    def _await_copies(self, token: int, number: int, plan: Plan) -> None:
+        """A submission is on this disk: who else holds it is told as well, if it comes soon."""
+        if not self._copying:
+            self._effects.append(SetTimer("copies", self._now + COPIES_S))
+        self._copying[token] = (plan, self._now + COPIES_S)
+        self._send("replication", AwaitCopies(token, number))
+
+    def _on_copied(self, message: Copied) -> None:
+        waiting = self._copying.pop(message.token, None)
+        if waiting is None:
+            return
+        plan, _ = waiting
+        self._effects.append(Reply(plan.request, Accepted(plan.ids, sorted(message.nodes))))
+        if not self._copying:
+            self._effects.append(CancelTimer("copies"))
+
+    def _stop_waiting(self) -> None:
+        """Replication has said nothing for too long: the tasks are safe here, and that is told."""
+        for token, (plan, until) in list(self._copying.items()):
+            if until > self._now:
+                self._effects.append(SetTimer("copies", until))
+                return
+            del self._copying[token]
+            self._effects.append(Reply(plan.request, Accepted(plan.ids)))
+
     def _on_append_failed(self, message: AppendFailed) -> None:
         derived = self._derived.pop(message.token, None)
         if derived is not None:
-            # Nobody asks for these again (an array has ended): they wait for room on the disk.
-            if not self._unwritten:
-                self._effects.append(SetTimer("append", self._now + RETRY_APPEND_S))
-            self._unwritten += derived
+            # Nobody asks for these again: they wait for room on the disk. Of what is lost by then,
+            # some may have come back.
+            self.tasks.open_runs.not_written(derived)
+            self._suspected.update((e.node, e) for e in derived if isinstance(e, Suspected))
+            self._effects.append(SetTimer("append", self._now + RETRY_APPEND_S))
         plan = self._plans.pop(message.token, None)
         if plan is not None:
             self._refuse(plan, message.error)
@@ -224,16 +273,24 @@ class QueueMachine:
     def _on_declined(self, message: Declined) -> None:
         self.tasks.declined(message.tasks)
 
-    def _on_feasible(self, message: Feasible) -> None:
-        self.tasks.feasible(message.class_number, message.obstacles)
+    def _on_view(self, message: View) -> None:
+        self.tasks.see(message)
+
+    def _on_node_down(self, message: NodeDown) -> None:
+        self.tasks.appends.append(Suspected(message.node, self._now, message.reason))
 
     def _on_watching(self, message: Watching) -> None:
         self.tasks.watched = message.on
 
     def _on_fired(self, message: Fired) -> None:
         if message.name == "append":
-            self.tasks.appends += self._unwritten
-            self._unwritten = []
+            suspected, self._suspected = self._suspected, {}
+            self.tasks.appends += suspected.values()
+            self.tasks.give_up_lost()
+        elif message.name == "copies":
+            self._stop_waiting()
+        elif message.name == "unheard of":
+            self.tasks.give_up_lost()
         else:
             self.tasks.wake_delayed()
 
@@ -323,14 +380,13 @@ class QueueMachine:
         if record is None or record.why_held() is None:
             return None
         # What runs now may still be lost: that loss is not forgiven in advance.
-        attempt = record.attempt - (record.status is Status.RUNNING)
-        return Released(task, record.revision + 1, self._now, max(attempt, 0))
+        return Released(task, record.revision + 1, self._now, record.runs.forgivable())
 
     def _release_elements(self, task: str) -> list[Entry]:
         """Of an array that is released, the elements that a loss holds."""
         array = self.tasks.arrays.get(task)
         elements = () if array is None else array.elements.values()
-        lost = [element for element in elements if element.lost_hold > element.released]
+        lost = [element for element in elements if element.is_lost_held()]
         released = (self._release(element.id, "") for element in lost)
         return [entry for entry in released if entry is not None]
 
@@ -345,17 +401,22 @@ class QueueMachine:
         record = self.tasks.find(task)
         if record is None:
             return self._unmade_element(task)
+        attempt, node = record.runs.shown()
         return LiveTask(
             record.id,
             record.order,
             self.tasks.state_of(record),
-            record.attempt,
-            record.node,
+            attempt,
+            node,
             self._reasons(record),
             record.task_class.number,
             record.not_before,
             self._elements(record) if isinstance(record, ArrayRecord) else None,
+            self._owner(record),
         )
+
+    def _owner(self, record: Record) -> str:
+        return self.tasks.ownership.owner(record.task_class.origin)
 
     def _unmade_element(self, task: str) -> LiveTask | None:
         found = self.tasks.array_of(task)
@@ -363,7 +424,16 @@ class QueueMachine:
             return None
         array = found[0]
         reasons = [f"its turn has not come: array {array.id}", *self._reasons(array)]
-        return LiveTask(task, array.order, "waiting", 0, "", reasons, array.task_class.number)
+        return LiveTask(
+            task,
+            array.order,
+            "waiting",
+            0,
+            "",
+            reasons,
+            array.task_class.number,
+            owner=self._owner(array),
+        )
 
     def _reasons(self, record: Record) -> list[str]:
         """Why a task does not run, as far as the queue knows."""
@@ -378,17 +448,27 @@ class QueueMachine:
             return [f"it runs after {other} has {when}" for other, when in waits.items()]
         if status is Status.DELAYED:
             left = max(record.not_before - self._now, 0)
-            return [f"attempt {record.attempt} failed; it is tried again in {left:.0f} s"]
+            return [f"attempt {record.runs.attempt} failed; it is tried again in {left:.0f} s"]
         if self.tasks.state_of(record) == "blocked":
-            return list(tasks.infeasible[record.task_class.number])
+            return list(tasks.feasibility.obstacles[record.task_class.number])
         if status in (Status.READY, Status.OFFERED):
             reasons = tasks.gates.reasons(record.task_class)
             if tasks.gates.wants_first(record.task_class) and not tasks.gates.is_first(
                 record, tasks.live
             ):
                 reasons.append("queue:is_first: tasks submitted earlier are still waiting")
-            return reasons
+            return reasons + self._who_places(record)
         return []
+
+    def _who_places(self, record: Record) -> list[str]:
+        """In words, if it is not this node that decides when a task starts."""
+        ownership = self.tasks.ownership
+        owner = self._owner(record)
+        if not owner:
+            return ["no node has caught up with the others yet"]
+        if owner == ownership.me:
+            return []
+        return [f"node {ownership.name(owner)} decides when it starts"]
 
     def _find_live(self, asked: Asked) -> None:
         assert isinstance(asked.message, FindLive)

@@ -20,9 +20,13 @@ class SubmitSpecs(msgspec.Struct, frozen=True):
 
 
 class Accepted(msgspec.Struct, frozen=True):
-    """The tasks are on disk. `ids` in the order of the specs."""
+    """The tasks are on disk. `ids` in the order of the specs.
+
+    `held_by`: ids of the other nodes that hold them durably as well.
+    """
 
     ids: list[str]
+    held_by: list[str] = []
 
 
 class ChangeTasks(msgspec.Struct, frozen=True):
@@ -51,7 +55,10 @@ class Describe(msgspec.Struct, frozen=True):
 
 
 class LiveTask(msgspec.Struct, frozen=True):
-    """A live task, as the queue has it. `elements` counts an array's elements by state."""
+    """A live task, as the queue has it. `elements` counts an array's elements by state.
+
+    `owner` is the id of the node that places it, "" while there is none.
+    """
 
     id: str
     order: int
@@ -62,6 +69,7 @@ class LiveTask(msgspec.Struct, frozen=True):
     class_number: int
     not_before: float = 0.0
     elements: dict[str, int] | None = None
+    owner: str = ""
 
 
 class FindLive(msgspec.Struct, frozen=True):
@@ -133,15 +141,15 @@ class Withdrawn(msgspec.Struct, frozen=True):
     tasks: list[str] | None = None
 
 
-class Feasible(msgspec.Struct, frozen=True):
-    """From the scheduler: why no node could ever run this class as they are; empty: one could."""
-
-    class_number: int
-    obstacles: list[str]
-
-
 class SchedulerStarted(msgspec.Struct, frozen=True):
     """To the queue: the scheduler has an empty memory; offer again."""
+
+
+class NodeDown(msgspec.Struct, frozen=True):
+    """From membership: from now on this node goes on without `node`. It becomes `Suspected`."""
+
+    node: str
+    reason: str
 
 
 class Declined(msgspec.Struct, frozen=True):
@@ -174,11 +182,15 @@ class Append(msgspec.Struct, frozen=True):
 
 
 class Appended(msgspec.Struct, frozen=True):
-    """On disk. `refused` are the (task, attempt) of `Started` entries that came too late."""
+    """On disk. `refused` are the (task, attempt) of `Started` entries that came too late.
+
+    `number` is that of the last entry in this node's own journal.
+    """
 
     token: int
     refused: frozenset[tuple[str, int]] = frozenset()
     specs: dict[str, TaskSpec] = {}
+    number: int = 0
 
 
 class AppendFailed(msgspec.Struct, frozen=True):
@@ -201,11 +213,29 @@ class SpecsFetched(msgspec.Struct, frozen=True):
     specs: dict[str, TaskSpec]
 
 
+class Flip(msgspec.Struct, frozen=True):
+    """The outcome of a task (or element) that was final is another now: after a split, mostly.
+
+    `array`: it is one, whose elements are counted instead of it.
+    """
+
+    task: str
+    was: str
+    state: str
+    array: bool = False
+
+
 class Committed(msgspec.Struct, frozen=True):
-    """To the queue: entries that are on disk now, whoever wrote them, in journal order."""
+    """To the queue: entries that are on disk now, whoever wrote them, in local order.
+
+    A `Submitted` is among them only if it made the task, or changed whose it is while it lives
+    (two nodes took the same id): the one with the lesser (at, origin) holds. `orders` gives the
+    task's place in the local order for each `Submitted`.
+    """
 
     entries: list[Numbered]
-    failed: list[int] = []
+    orders: dict[str, int] = {}
+    flips: list[Flip] = []
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -256,39 +286,35 @@ class LoadLive(msgspec.Struct, frozen=True):
     life: int = 0
 
 
-class LoadedElement(msgspec.Struct, frozen=True):
-    """An element of an array that began and is not final, joined from its entries."""
+class LoadedRun(msgspec.Struct, frozen=True):
+    """A run of a live task, joined from its entries. `phase` as in `core/runs.py`."""
 
-    attempt: int = 0
-    failures: int = 0
-    losses: int = 0
-    lost_hold: int = 0
-    running_on: str = ""
+    attempt: int
+    node: str
+    phase: int
     ended_at: float = 0.0
+    hold: bool = False
 
 
 class LoadedTask(msgspec.Struct, frozen=True):
     """A task that is not final, joined from its entries. Arrays bring their elements.
 
-    `running_on` is the node of the attempt that has no end yet; `ended_at` when the last attempt
-    ended; `known_elements` all indexes with an entry.
+    `known_elements` are all indexes with an entry, `live_elements` the runs of those that are not
+    final; `released` is the attempt up to which losses hold the task no longer.
     """
 
     task: str
     order: int
+    origin: str
     spec: TaskSpec
-    attempt: int = 0
-    failures: int = 0
-    losses: int = 0
-    lost_hold: int = 0
-    running_on: str = ""
-    ended_at: float = 0.0
+    runs: list[LoadedRun] = []
     revision: int = 0
     held: str | None = None
     released: int = 0
     known_elements: list[int] = []
     ended_elements: dict[str, int] = {}
-    live_elements: dict[int, LoadedElement] = {}
+    live_elements: dict[int, list[LoadedRun]] = {}
+    released_elements: dict[int, int] = {}
 
 
 class Loaded(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 The scheduler never sees the whole queue: each class shows it a window of its oldest tasks, and
 refills the window as it is used up. So placing costs the same with a thousand tasks as with a
-million, and the scheduler's memory is bounded.
+million, and the scheduler's memory is bounded. The more nodes, the wider the window.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from leoronic.core.arrays import ArrayRecord
 from leoronic.core.records import Record, Status, TaskClass
 
-WINDOW_TASKS = 128
+WINDOW_TASKS = 128  # for each node that is there
+WINDOW_TASKS_MAX = 4096
+_SLACK_TASKS = 256
 
 
 class ReadyClass:
@@ -85,6 +87,15 @@ class ReadyClass:
             self._fifo.popleft()
         else:
             heapq.heappop(self._returned)
+
+    def tidy(self) -> None:
+        """Forget what others started, of a class of theirs. Cheap, however often it is done."""
+        if len(self._fifo) + len(self._returned) > (
+            2 * self.task_class.tally[Status.READY] + _SLACK_TASKS
+        ):
+            self._fifo = deque(record for record in self._fifo if _is_ready(record))
+            self._returned = [one for one in self._returned if _is_ready(one[2])]
+            heapq.heapify(self._returned)
 
     def _prune(self) -> None:
         """Drop what is no longer ready (cancelled, held) from the front: removal is lazy."""

@@ -1,10 +1,10 @@
 """What a node remembers of each live task, as little as it can.
 
-A record is the join of the task's entries in the order of their numbers. An entry that comes again
-while the task lives, or too late, changes nothing; final is final. (Entries of several origins come
-with replication, in any order: failures and losses, which are counted here, must be sets then.)
-What most tasks share (needs, conditions, priority, retries) is one interned `TaskClass`; the text
-of the task stays on disk.
+A record is the join of the task's entries, in whatever order those come that were written without
+knowing of each other: what became of its runs (`runs.py`), the last word on holding it (the highest
+revision; of equal ones, a hold), and up to which attempt losses are forgiven. An entry that comes
+again changes nothing; final is final. What most tasks share (whose they are, needs, conditions,
+priority, retries) is one interned `TaskClass`; the text of the task stays on disk.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from leoronic.core.conditions import (
     parse_condition,
 )
 from leoronic.core.resources import Need, milli
+from leoronic.core.runs import NO_RUNS, Runs
 from leoronic.core.spec import TaskSpec
 
 # A task that was lost this often is held: it may be what kills the machine.
@@ -62,7 +63,10 @@ STATE_NAMES = {
 
 
 class TaskClass(msgspec.Struct, frozen=True, eq=False):
-    """What tasks have in common for placing them. Interned: equal classes are one object."""
+    """What tasks have in common for placing them. Interned: equal classes are one object.
+
+    `origin` is the node that took them in; the one that stands in for it places them.
+    """
 
     number: int
     need: Need
@@ -73,6 +77,7 @@ class TaskClass(msgspec.Struct, frozen=True, eq=False):
     retry_delay_s: float
     on_loss: str
     node: str
+    origin: str = ""
     # How many live tasks, arrays and elements of the class have each status: a queue of a million
     # is asked for its numbers again and again.
     tally: list[int] = msgspec.field(default_factory=lambda: [0] * len(Status))
@@ -81,7 +86,7 @@ class TaskClass(msgspec.Struct, frozen=True, eq=False):
 class _Rare(Generic[T]):
     """A field of `Record` that most waiting tasks never need: kept apart, when it is set.
 
-    A queue of a million is a million records: nine fields less are 64 MB less.
+    A queue of a million is a million records: four fields less are 32 MB less.
     """
 
     def __init__(self, default: T) -> None:
@@ -106,27 +111,32 @@ class _Rare(Generic[T]):
 class Record:
     """One live task (or one element of an array that has started)."""
 
-    __slots__ = ("_rare", "_status", "attempt", "id", "order", "parent", "task_class")
+    __slots__ = ("_rare", "_status", "id", "order", "parent", "task_class")
 
-    node = _Rare("")  # where it runs, or ran last
-    closed = _Rare(0)  # the last attempt whose end is known
-    failures = _Rare(0)
-    losses = _Rare(0)
+    runs = _Rare(NO_RUNS)
     revision = _Rare(0)
     held = _Rare[str | None](None)  # the reason, while somebody holds it
-    lost_hold = _Rare(0)  # the attempt whose loss holds it ...
-    released = _Rare(0)  # ... unless it was released after this attempt
-    not_before = _Rare(0.0)
+    released = _Rare(0)  # the attempt up to which losses don't hold it
 
     def __init__(self, id: str, order: int, task_class: TaskClass) -> None:
         self.id = id
         self.order = order
         self.task_class = task_class
-        self.attempt = 0
         self.parent: Record | None = None  # of an element: its array
         self._rare: dict[str, object] | None = None
         self._status = Status.READY
         task_class.tally[Status.READY] += 1
+
+    def runs_to_change(self) -> Runs:
+        """`runs`, of its own from now on."""
+        runs = self.runs
+        if runs is NO_RUNS:
+            runs = self.runs = Runs()
+        return runs
+
+    def take_over(self, other: Record) -> None:
+        """Know all that is known of `other`, but for whose it is and where it stands."""
+        self._rare, other._rare = other._rare, None
 
     @property
     def status(self) -> Status:
@@ -140,13 +150,38 @@ class Record:
         tally[status] += 1
         self._status = status
 
+    @property
+    def not_before(self) -> float:
+        """When it may be tried again, in seconds since the epoch; 0.0 if it need not wait."""
+        if self._rare is None:
+            return 0.0
+        return self.runs.due(self.task_class.retry_delay_s)
+
+    def join_hold(self, revision: int, held: str | None) -> bool:
+        """Take in a hold (with its reason) or a release; whether that is news."""
+        mine = (self.revision, self.held is not None, self.held or "")
+        if (revision, held is not None, held or "") <= mine:
+            return False
+        self.revision, self.held = revision, held
+        return True
+
+    def is_lost_held(self) -> bool:
+        """Whether a loss that nobody has looked at holds the task."""
+        return self.runs.lost_hold > self.released
+
     def why_held(self) -> str | None:
         """The reason if the task must not start; an element is held with its array."""
-        if self.held is not None:
-            return self.held
-        if self.lost_hold > self.released:
-            return f"attempt {self.lost_hold} was lost; look what it did, then release the task"
+        if self._rare is not None:
+            if self.held is not None:
+                return self.held
+            if self.is_lost_held():
+                attempt = self.runs.lost_hold
+                return f"attempt {attempt} was lost; look what it did, then release the task"
         return None if self.parent is None else self.parent.why_held()
+
+    def hold_if_lost(self) -> bool:
+        """Whether its next loss holds it, instead of its being tried again."""
+        return self.task_class.on_loss == "hold" or self.runs.losses + 1 >= LOSSES_MAX
 
     @property
     def state(self) -> str:
@@ -163,9 +198,10 @@ class ClassTable:
         self._uses: dict[int, int] = {}
         self._next = 1
 
-    def intern(self, spec: TaskSpec) -> TaskClass:
-        """The class of `spec`; one more task uses it."""
+    def intern(self, spec: TaskSpec, origin: str = "") -> TaskClass:
+        """The class of `spec` as taken in by `origin`; one more task uses it."""
         key = (
+            origin,
             spec.cpus,
             spec.memory,
             spec.storage,
@@ -180,11 +216,11 @@ class ClassTable:
         )
         found = self._by_key.get(key)
         if found is None:
-            found = self._make(key, spec)
+            found = self._make(key, spec, origin)
         self._uses[found.number] += 1
         return found
 
-    def _make(self, key: tuple[object, ...], spec: TaskSpec) -> TaskClass:
+    def _make(self, key: tuple[object, ...], spec: TaskSpec, origin: str) -> TaskClass:
         conditions = [parse_condition(text) for text in spec.conditions]
         made = TaskClass(
             number=self._next,
@@ -202,6 +238,7 @@ class ClassTable:
             retry_delay_s=spec.retry_delay,
             on_loss=spec.on_loss,
             node=spec.node,
+            origin=origin,
         )
         self._next += 1
         self._by_key[key] = made

@@ -1,81 +1,81 @@
-"""The scheduler: which task starts next, and where.
+"""The scheduler: which task starts next, and where, for all tasks that this node owns.
 
-Priority first, then the order of submission; the first task in that order that fits starts. A task
-that others keep overtaking is not starved: after `PATIENCE_S` its node takes nothing that would
-keep it waiting longer. Tasks of equal needs are one class and the queue shows a window of each
-class, so a round costs classes times nodes, whatever the number of tasks.
+It knows this node's executor always and, while it has more than that can take (`Interest`), those
+of all other nodes; each is the authority on what fits there, and several schedulers may offer it
+work. Priority first, then the order of submission (`placement.py`). A task that others keep
+overtaking is not starved: after `PATIENCE_S` a node takes nothing that would keep it waiting.
+
+No attempt is assigned twice: what any node has is taken (`claims.py`), and of an origin that is new
+nothing is placed before all nodes have told what they have (`barrier.py`). What was assigned over a
+connection that broke goes back to the queue once the executor has told that it never arrived.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
-from leoronic.core.conditions import HasFile, HasTag, NotTag
+from leoronic.core.barrier import Barriers
+from leoronic.core.conditions import HasFile
 from leoronic.core.effects import Asked, Effect, Fired, Reply, Send, SetTimer
-from leoronic.core.queue_messages import Feasible, Item, Offered, SchedulerStarted, Withdrawn
-from leoronic.core.records import TaskClass
-from leoronic.core.resources import Ledger, shortfalls
-from leoronic.core.run import AttemptKey
-from leoronic.core.scheduler_messages import (
-    Assign,
+from leoronic.core.interests import LOOK_S, Interests
+from leoronic.core.nodes import NodePicture
+from leoronic.core.peer import (
     CheckFiles,
-    Explain,
     FilesPresent,
     Freed,
+    Interest,
     Offer,
+    Outstanding,
+    Reserve,
 )
+from leoronic.core.placement import PATIENCE_S, Placement, Window
+from leoronic.core.queue_messages import Declined, Offered, SchedulerStarted, Withdrawn
+from leoronic.core.resources import Need
+from leoronic.core.ring import owner_of
+from leoronic.core.run import AttemptKey
+from leoronic.core.scheduler_messages import Explain
+from leoronic.core.view import AskView, View
 
-PATIENCE_S = 5.0
 FILES_EVERY_S = 2.0
+RESERVE_EVERY_S = 2.0
+RESERVE_S = 6.0
+# Entries of another node are here long before that, unless it can't be reached.
+ENTRIES_S = 3.0
+OUTSTANDING_S = 10.0
+OUTSTANDING_MAX = 10_000
 
 
 class Start:
     """The machine's first message."""
 
 
-class _Class:
-    """The window of one class, oldest first."""
-
-    __slots__ = ("items", "obstacles", "overtaken_at", "task_class")
-
-    def __init__(self, task_class: TaskClass) -> None:
-        self.task_class = task_class
-        self.items: deque[Item] = deque()
-        self.obstacles: list[str] = []  # why no node could ever run it, as the queue was told
-        self.overtaken_at: float | None = None  # since when younger tasks pass it by
-
-
-class _Node:
-    """One executor, as its offers and our assignments make it."""
-
-    def __init__(self, offer: Offer) -> None:
-        self.ledger = Ledger(offer.capacity)
-        self.name = offer.name
-        self.tags = offer.tags
-        self.draining = offer.draining
-        self.files: frozenset[str] = frozenset()
-        # A reservation: the class that waits for this node, and what was started beside it since.
-        self.reserved: int | None = None
-        self.beside: set[AttemptKey] = set()
-        self.wants: dict[int, int] = {}
-
-
 class SchedulerMachine:
-    """See the module. Its memory can be lost: the queue and the executors tell it all again."""
+    """See the module; `node` is this node's id. Places nothing before it has a `View`.
 
-    def __init__(self) -> None:
-        self._classes: dict[int, _Class] = {}
-        self._nodes: dict[str, _Node] = {}
+    Its memory can be lost: the queue and the executors tell it all again.
+    """
+
+    def __init__(self, node: str) -> None:
+        self._node = node
+        self._view: View | None = None
+        self._barriers = Barriers()
+        self.placement = Placement(node, self._barriers.is_clear)
+        self._number = 0
+        self._interests = Interests()
+        self._timers: dict[str, float] = {}
+        self._contested = False
+        self._reserved: dict[str, int] = {}  # nodes that were told so, and for which class
         self._effects: list[Effect] = []
         self._now = 0.0
         self._handlers: dict[type, Callable[..., None]] = {
             Start: self._on_start,
+            View: self._on_view,
             Offered: self._on_offered,
             Withdrawn: self._on_withdrawn,
             Offer: self._on_offer,
             Freed: self._on_freed,
             FilesPresent: self._on_files_present,
+            Outstanding: self._on_outstanding,
             Fired: self._on_fired,
             Asked: self._on_asked,
         }
@@ -84,322 +84,338 @@ class SchedulerMachine:
         """Take one message; `now` in seconds."""
         self._now = now
         self._handlers[type(message)](message)
+        self._decline(self.placement.claims.expire(now))
+        self._pass_barriers()
         self._place()
+        self._arm("claims", self.placement.claims.due_at())
         effects, self._effects = self._effects, []
         return effects
 
+    # ---- small parts ----
+
+    def _tell(self, node: str, message: object) -> None:
+        """Say something to a node's executor."""
+        to = "runner" if node == self._node else f"runner@{node}"
+        self._effects.append(Send(to, message))
+
+    def _decline(self, tasks: list[str]) -> None:
+        if tasks:
+            self._effects.append(Send("queue", Declined(tasks)))
+
+    def _arm(self, timer: str, at: float | None) -> None:
+        """Have the timer fire at `at` or before."""
+        if at is not None and self._timers.get(timer, at + 1.0) > at:
+            self._timers[timer] = at
+            self._effects.append(SetTimer(timer, at))
+
+    def _next_number(self) -> int:
+        # By the time, so that those of a new life are higher.
+        self._number = max(self._number + 1, int(self._now * 1_000_000))
+        return self._number
+
+    def _alive(self) -> list[str]:
+        return [] if self._view is None else sorted({self._node, *self._view.alive()})
+
+    def _peers(self) -> list[str]:
+        return [node for node in self._alive() if node != self._node]
+
+    # ---- who is there ----
+
     def _on_start(self, _message: Start) -> None:
         self._effects.append(Send("queue", SchedulerStarted()))
+        self._effects.append(Send("membership", AskView("scheduler")))
+
+    def _on_view(self, view: View) -> None:
+        old, self._view = self._view, view
+        alive = self._alive()
+        nodes = self.placement.nodes
+        for node in [node for node in nodes if node not in alive]:
+            self._lose(node)
+        if old is not None:
+            for node in sorted({*old.alive()} - {*alive}):
+                self._interests.forget(node)
+                self._barriers.gone(node, self._now, alone=len(alive) == 1)
+            for node in self._peers():
+                before = old.members.get(node)
+                if before is None or not before.alive:
+                    self._barriers.joined(node)
+                now = view.members[node]
+                if before is None or before.about.life != now.about.life or not before.linked:
+                    self._interests.forget(node)  # it never knew, or has forgotten
+        self._see_owners(old, view)
+        for window in list(self.placement.windows.values()):
+            self._await_barrier(window.task_class.origin)
+        self._look_around()
+
+    def _lose(self, node: str) -> None:
+        """A node is gone, and with it whatever it had: the queue knows best what goes on."""
+        had = self.placement.claims.forget_node(node)
+        del self.placement.nodes[node]
+        if had:
+            self.placement.windows.clear()
+            for other in self.placement.nodes.values():
+                other.release_reservation()
+                self.placement.node_changed(other.node)
+            self._effects.append(Send("queue", SchedulerStarted()))
+
+    def _see_owners(self, old: View | None, view: View) -> None:
+        owners = view.owners()
+        for origin in self._barriers.origins():
+            if owner_of(origin, owners) != self._node:
+                self._barriers.forget(origin)
+        before = [] if old is None else old.owners()
+        for node in owners:
+            if old is not None and node != self._node and node not in before:
+                self._tell_outstanding(node, owners)
+
+    def _tell_outstanding(self, node: str, owners: list[str]) -> None:
+        """`node` owns tasks again that this one has placed: it must not place them as well."""
+        attempts = [
+            (task, attempt, picture.node)
+            for _, picture in sorted(self.placement.nodes.items())
+            for (task, attempt), ours in picture.ours.items()
+            if owner_of(ours.task_class.origin, owners) == node
+        ]
+        if attempts:
+            message = Outstanding(self._node, attempts[:OUTSTANDING_MAX])
+            self._effects.append(Send(f"scheduler@{node}", message))
+
+    def _on_outstanding(self, message: Outstanding) -> None:
+        claims = self.placement.claims
+        for task, attempt, node in message.attempts:
+            if (task, attempt) not in claims:
+                claims.take((task, attempt), node)
+                claims.leave((task, attempt), node, self._now + OUTSTANDING_S)
+
+    # ---- barriers and interest ----
+
+    def _await_barrier(self, origin: str) -> None:
+        if self._view is None or self._barriers.knows(origin):
+            return
+        self._barriers.begin(origin, self._next_number(), self._alive(), self._now)
+        self._interests.take(self._now)
+        self._interests.forget_all()
+        self._look_around()
+
+    def _pass_barriers(self) -> None:
+        passed = self._barriers.pass_due(self._now)
+        if passed:
+            for number, window in self.placement.windows.items():
+                if window.task_class.origin in passed:
+                    self.placement.class_changed(number)
+        self._arm("barrier", self._barriers.due_at())
+
+    def _look_around(self) -> None:
+        """Ask the executors what they have, as long as there is a reason to."""
+        urgent = self._barriers.pending()
+        nodes = self._alive() if self._interests.on and self._peers() else urgent
+        waiting = self.placement.waiting() if nodes else []
+
+        def waits_for(node: str) -> Need | None:
+            picture = self.placement.nodes.get(node)
+            fitting = (
+                w.task_class.need for w in waiting if picture and picture.could(w.task_class)
+            )
+            return next(fitting, None)
+
+        for node, need in self._interests.due(nodes, urgent, waits_for, self._now):
+            self._ask(node, need)
+        if self._interests.on or urgent:
+            self._arm("interest", self._now + LOOK_S)
+
+    def _ask(self, node: str, need: Need | None = None, *, on: bool = True) -> None:
+        self._tell(node, Interest(self._node, on, need, self._next_number()))
+
+    def _take_interest(self) -> None:
+        """After a round: what still waits may find room elsewhere."""
+        if not self._peers():
+            return
+        own = self.placement.nodes.get(self._node)
+        mine = (self._node,) if own is None else (self._node, own.name)
+        waits = any(w.task_class.node not in mine for w in self.placement.windows.values())
+        if waits and self._interests.take(self._now):
+            self._look_around()
+
+    def _lose_interest(self) -> None:
+        claims = self.placement.claims
+        if not self._interests.is_calm(self._now) or claims.awaiting or self._barriers.pending():
+            return
+        peers = self._peers()
+        if any(not n.settled for node, n in self.placement.nodes.items() if node in peers):
+            return
+        self._interests.lose()
+        for node in self._alive():
+            self._ask(node, on=False)
+        for node in peers:
+            if self.placement.nodes.pop(node, None) is not None:
+                self.placement.claims.forget_node(node)
+
+    # ---- the queue ----
 
     def _on_offered(self, message: Offered) -> None:
         number = message.task_class.number
-        known = self._classes.get(number)
-        if known is None:
-            known = self._classes[number] = _Class(message.task_class)
-        if known.items and message.items[0].order < known.items[-1].order:
-            # Tasks came back (a retry, a release): they keep their place in the order.
-            merged = sorted([*known.items, *message.items], key=lambda item: item.order)
-            known.items = deque(merged)
-        else:
-            known.items.extend(message.items)
-        self._judge(known)
-        self._ask_files()
-
-    def _on_withdrawn(self, message: Withdrawn) -> None:
-        known = self._classes.get(message.class_number)
-        if known is None:
-            return
-        if message.tasks is None:
-            known.items.clear()
-        else:
-            gone = set(message.tasks)
-            known.items = deque(item for item in known.items if item.task not in gone)
-        self._forget_if_empty(known)
-
-    def _forget_if_empty(self, known: _Class) -> None:
-        if not known.items:
-            number = known.task_class.number
-            self._classes.pop(number, None)
-            for node in self._nodes.values():
-                if node.reserved == number:
-                    node.reserved = None
-                    node.beside.clear()
-
-    def _on_offer(self, message: Offer) -> None:
-        if message.fresh and message.node in self._nodes:
-            # Assignments may have ended with its former life: have the queue offer all again.
-            self._classes.clear()
-            self._effects.append(Send("queue", SchedulerStarted()))
-        old = self._nodes.get(message.node)
-        node = self._nodes[message.node] = _Node(message)
-        for held in message.held:
-            node.ledger.restore((held.task, held.attempt), held.need)
-        if old is not None:
-            node.files = old.files
-            self._keep_reservation(message.node, node, old)
-        for known in self._classes.values():
-            self._judge(known)
-        self._ask_files()
-
-    def _keep_reservation(self, node_id: str, node: _Node, old: _Node) -> None:
-        """A reservation outlives a new offer, unless the node can no longer serve it.
-
-        Offers come whenever a disk fills up: without this the task that waits would be starved.
-        """
-        known = None if old.reserved is None else self._classes.get(old.reserved)
-        if (
-            known is not None
-            and self._admits(node_id, known.task_class)
-            and not shortfalls(known.task_class.need, node.ledger.capacity)
-        ):
-            node.reserved = old.reserved
-            node.beside = old.beside.intersection(node.ledger.held)
-
-    def _on_freed(self, message: Freed) -> None:
-        node = self._nodes.get(message.node)
-        if node is not None:
-            for key, successor in message.attempts:
-                need = node.ledger.held.get(key)
-                node.ledger.release(key)
-                if need is not None and successor is not None:
-                    node.ledger.restore(successor, need)
-                if key in node.beside:
-                    node.beside.discard(key)
-                    if successor is not None:
-                        node.beside.add(successor)
-            node.wants.update(message.wants)
-
-    def _on_files_present(self, message: FilesPresent) -> None:
-        node = self._nodes.get(message.node)
-        if node is not None:
-            node.files = message.present
-
-    def _on_fired(self, message: Fired) -> None:
-        if message.name == "files":
+        windows = self.placement.windows
+        if number not in windows:
+            windows[number] = Window(message.task_class)
+        windows[number].add(message.items)
+        self.placement.class_changed(number)
+        self._await_barrier(message.task_class.origin)
+        if any(isinstance(condition, HasFile) for condition in message.task_class.worker):
             self._ask_files()
 
-    def _ask_files(self) -> None:
-        """While tasks wait for files, look for them every `FILES_EVERY_S`."""
-        paths = sorted(
-            {
-                condition.path
-                for known in self._classes.values()
-                for condition in known.task_class.worker
-                if isinstance(condition, HasFile)
-            }
-        )
-        if paths:
-            self._effects.append(Send("runner", CheckFiles(paths)))
-            self._effects.append(SetTimer("files", self._now + FILES_EVERY_S))
+    def _on_withdrawn(self, message: Withdrawn) -> None:
+        self.placement.withdraw(message.class_number, message.tasks)
 
-    def _judge(self, known: _Class) -> None:
-        """Tell the queue if no node could run this class even when it is empty."""
-        if not self._nodes:
+    # ---- the executors ----
+
+    def _on_offer(self, message: Offer) -> None:
+        if message.node != self._node and not (
+            self._interests.on and message.node in self._alive()
+        ):
+            # What is told to nobody's interest would not be told when it changes.
+            self._ask(message.node, on=False)
             return
-        obstacles: list[str] = []
-        for node_id, node in self._nodes.items():
-            found = self._never(node_id, node, known.task_class)
-            if not found:
-                obstacles = []
-                break
-            obstacles += [f"{node.name}: {obstacle}" for obstacle in found]
-        if obstacles != known.obstacles:
-            known.obstacles = obstacles
-            self._effects.append(Send("queue", Feasible(known.task_class.number, obstacles)))
+        placement = self.placement
+        picture = placement.nodes.get(message.node)
+        if picture is None:
+            picture = placement.nodes[message.node] = NodePicture(message.node, message)
+        else:
+            gone, lost = picture.update(message)
+            for key in gone:
+                self._left(key, message.node)
+            for key in lost:
+                # Never got, or ended: the queue knows which.
+                placement.claims.await_end(key)
+                self._left(key, message.node)
+        for key in [*picture.ledger.held, *message.queued]:
+            placement.claims.take(key, message.node)
+        placement.node_changed(message.node)
+        self._barriers.heard(message.node, message.seen, self._now, alone=len(self._alive()) == 1)
+        if message.fresh:
+            # What was assigned to its former life may be lost: the answer tells.
+            self._interests.forget(message.node)
+            self._ask(message.node)
+        self._look_around()
+        self._ask_files(message.node)
 
-    def _never(self, node_id: str, node: _Node, task_class: TaskClass) -> list[str]:
-        if task_class.node and task_class.node not in (node_id, node.name):
-            return [f"the task is meant for node {task_class.node}"]
-        return shortfalls(task_class.need, node.ledger.capacity)
+    def _left(self, key: AttemptKey, node: str) -> None:
+        """`node` does not have the attempt. The queue hears of an end from entries, maybe later."""
+        grace_s = 0.0 if node == self._node else ENTRIES_S
+        self.placement.claims.leave(key, node, self._now + grace_s)
+
+    def _on_freed(self, message: Freed) -> None:
+        placement = self.placement
+        picture = placement.nodes.get(message.node)
+        for key in message.declined:
+            placement.claims.give_back(key, message.node)
+            ours = None if picture is None else picture.drop(key)
+            if ours is not None and picture is not None and message.retry_s > 0:
+                until = self._now + message.retry_s
+                picture.pause(ours.task_class.number, until)
+                self._arm("place", until)
+        self._decline(list(dict.fromkeys(task for task, _ in message.declined)))
+        if picture is None:
+            return
+        for key in picture.free(message):
+            self._left(key, message.node)
+        for key, successor in message.attempts:
+            if successor is not None and key != successor:
+                placement.claims.take(successor, message.node)
+        for held in message.taken:
+            placement.claims.take((held.task, held.attempt), message.node)
+            self._contested = True
+        placement.node_changed(message.node)
+
+    def _on_files_present(self, message: FilesPresent) -> None:
+        node = self.placement.nodes.get(message.node)
+        if node is not None and node.files != message.present:
+            node.files = message.present
+            self.placement.node_changed(message.node)
+
+    def _ask_files(self, only: str = "") -> None:
+        """While tasks wait for files, look for them every `FILES_EVERY_S`."""
+        paths = self.placement.paths()
+        if paths:
+            for node in [only] if only else sorted(self.placement.nodes):
+                self._tell(node, CheckFiles(self._node, paths))
+            self._arm("files", self._now + FILES_EVERY_S)
 
     # ---- placing ----
 
     def _place(self) -> None:
-        """One round: start whatever fits, in order of priority and submission."""
-        if not self._classes or not self._nodes:
+        if self._view is None:
             return
-        order = sorted(
-            self._classes.values(), key=lambda c: (-c.task_class.priority, c.items[0].order)
-        )
-        chosen: dict[str, list[tuple[Item, TaskClass]]] = {}
-        overtaken: list[_Class] = []
-        position = 0
-        while position < len(order):
-            known = order[position]
-            node_id = self._node_for(known.task_class)
-            if node_id is None:
-                overtaken.append(known)
-                position += 1
-                continue
-            self._assign(known, node_id, chosen)
-            for passed in overtaken:
-                self._note_overtaken(passed)
-            if not known.items:
-                self._forget_if_empty(known)
-                position += 1
-            elif not _still_first(order, position):
-                # Its next task is younger than another class's: keep the order.
-                order[position:] = sorted(
-                    order[position:],
-                    key=lambda c: (-c.task_class.priority, c.items[0].order),
-                )
-        self._reserve(overtaken)
-        ahead = self._look_ahead()
-        for node_id in self._nodes:
-            if node_id in chosen or node_id in ahead:
-                assign = Assign(chosen.get(node_id, []), ahead.get(node_id, []))
-                self._effects.append(Send(_executor(node_id), assign))
+        placement = self.placement
+        assigns = placement.round(self._next_number(), self._now, contested=self._contested)
+        self._contested = False
+        for node, assign in assigns:
+            self._tell(node, assign)
+        for node, number in list(self._reserved.items()):
+            picture = placement.nodes.get(node)
+            if picture is None or picture.reserved is None or picture.reserved.number != number:
+                del self._reserved[node]
+                self._tell(node, Reserve(self._node, number))
+        if placement.windows:
+            self._take_interest()
+            if "patience" not in self._timers and placement.overtaken():
+                self._arm("patience", self._now + PATIENCE_S)
 
-    def _look_ahead(self) -> dict[str, list[tuple[Item, TaskClass]]]:
-        """Queue up tasks of the class whose turn it is, where the executors want some."""
-        ahead: dict[str, list[tuple[Item, TaskClass]]] = {}
-        if not any(node.wants for node in self._nodes.values()) or not self._classes:
-            return ahead
-        known = min(
-            self._classes.values(), key=lambda c: (-c.task_class.priority, c.items[0].order)
-        )
-        task_class = known.task_class
-        if task_class.on_loss == "hold":
-            return ahead  # one that never ran must not be held because its runner was lost
-        for node_id, node in self._nodes.items():
-            room = node.wants.pop(task_class.number, 0)
-            if not room or node.reserved is not None or not self._admits(node_id, task_class):
-                continue
-            items: list[tuple[Item, TaskClass]] = []
-            while known.items and len(items) < room:
-                items.append((known.items.popleft(), task_class))
-            ahead[node_id] = items
-        self._forget_if_empty(known)
-        return ahead
+    def _reserve(self) -> None:
+        """Keep nodes free for those that were overtaken for too long, and tell these nodes so."""
+        overtaken = self.placement.overtaken()
+        for _ in self.placement.reserve(self._now):
+            pass
+        for _, node in sorted(self.placement.nodes.items()):
+            if node.reserved is not None and self._peers():
+                reserved = node.reserved
+                self._reserved[node.node] = reserved.number
+                reserve = Reserve(self._node, reserved.number, reserved.need, RESERVE_S)
+                self._tell(node.node, reserve)
+        if overtaken:
+            since = min(window.overtaken_at or 0.0 for window in overtaken)
+            self._arm("patience", max(since + PATIENCE_S, self._now + RESERVE_EVERY_S))
 
-    def _assign(
-        self, known: _Class, node_id: str, chosen: dict[str, list[tuple[Item, TaskClass]]]
-    ) -> None:
-        item = known.items.popleft()
-        key = (item.task, item.attempt)
-        node = self._nodes[node_id]
-        known.overtaken_at = None
-        if key in node.ledger.held:
-            return  # it was assigned already, and the queue did not know that yet
-        node.ledger.take(key, known.task_class.need)
-        if node.reserved == known.task_class.number:
-            node.reserved = None
-            node.beside.clear()
-        elif node.reserved is not None:
-            node.beside.add(key)
-        chosen.setdefault(node_id, []).append((item, known.task_class))
-
-    def _node_for(self, task_class: TaskClass) -> str | None:
-        """The node to run on now: of those that fit, the one with the most free cpus."""
-        best: str | None = None
-        best_free = -1
-        for node_id, node in self._nodes.items():
-            if not node.ledger.fits(task_class.need) or not self._admits(node_id, task_class):
-                continue
-            if not self._respects_reservation(node, task_class):
-                continue
-            free = node.ledger.capacity.cpus_milli - node.ledger.cpus_milli
-            if free > best_free:
-                best, best_free = node_id, free
-        return best
-
-    def _admits(self, node_id: str, task_class: TaskClass) -> bool:
-        """Whether the node may run the class, resources apart."""
-        node = self._nodes[node_id]
-        if task_class.node:  # pinned: even a draining node runs what is meant for it alone
-            return task_class.node in (node_id, node.name)
-        return not node.draining and all(_holds(c, node) for c in task_class.worker)
-
-    def _respects_reservation(self, node: _Node, task_class: TaskClass) -> bool:
-        """Whether starting the class leaves room for the task the node is reserved for."""
-        if node.reserved is None or node.reserved == task_class.number:
-            return True
-        big = self._classes[node.reserved].task_class.need
-        if big.exclusive or task_class.need.exclusive:
-            return False
-        both = Ledger(node.ledger.capacity)
-        both.restore(("", 0), big)
-        for key in node.beside:
-            both.restore(key, node.ledger.held[key])
-        return both.fits(task_class.need)
-
-    def _note_overtaken(self, known: _Class) -> None:
-        if known.overtaken_at is None:
-            known.overtaken_at = self._now
-            self._effects.append(SetTimer("patience", self._now + PATIENCE_S))
-
-    def _reserve(self, overtaken: list[_Class]) -> None:
-        """Give each task that was overtaken for too long a node of its own to wait for."""
-        for known in overtaken:
-            number = known.task_class.number
-            if (
-                known.overtaken_at is None
-                or self._now < known.overtaken_at + PATIENCE_S
-                or any(node.reserved == number for node in self._nodes.values())
-            ):
-                continue
-            for node_id, node in self._nodes.items():
-                if (
-                    node.reserved is None
-                    and self._admits(node_id, known.task_class)
-                    and not shortfalls(known.task_class.need, node.ledger.capacity)
-                ):
-                    node.reserved = number
-                    break
+    def _on_fired(self, message: Fired) -> None:
+        self._timers.pop(message.name, None)
+        match message.name:
+            case "files":
+                self._ask_files()
+            case "patience":
+                self._reserve()
+            case "interest":
+                if self._interests.on:
+                    self._lose_interest()
+                self._look_around()
+            case "place":
+                for node, picture in sorted(self.placement.nodes.items()):
+                    self.placement.node_changed(node)
+                    self._arm("place", picture.end_pauses(self._now))
 
     # ---- questions ----
 
     def _on_asked(self, asked: Asked) -> None:
         assert isinstance(asked.message, Explain)
-        known = self._classes.get(asked.message.class_number)
+        window = self.placement.windows.get(asked.message.class_number)
         answer: dict[str, list[str]] = {}
-        if known is not None:
-            for node_id, node in self._nodes.items():
-                answer[node.name] = self._why(node_id, node, known)
+        if window is not None and self._view is not None:
+            for node in self._alive():
+                name = self._name(node)
+                answer[f"{name} ({node})" if name in answer else name] = self._why(node, window)
         self._effects.append(Reply(asked.request, answer))
 
-    def _why(self, node_id: str, node: _Node, known: _Class) -> list[str]:
-        task_class = known.task_class
-        if task_class.node and task_class.node not in (node_id, node.name):
-            return [f"the task is meant for node {task_class.node}"]
-        reasons = [] if task_class.node or not node.draining else ["the node is draining"]
-        reasons += [f"{_text(c)} does not hold" for c in task_class.worker if not _holds(c, node)]
-        reasons += node.ledger.missing(task_class.need)
-        if not reasons and not self._respects_reservation(node, task_class):
-            reasons.append("the node is kept free for a bigger task that waited longer")
+    def _name(self, node: str) -> str:
+        picture = self.placement.nodes.get(node)
+        if picture is not None:
+            return picture.name
+        member = None if self._view is None else self._view.members.get(node)
+        return node if member is None else member.about.name
+
+    def _why(self, node: str, window: Window) -> list[str]:
+        picture = self.placement.nodes.get(node)
+        if picture is None:
+            return ["it has not told what is free yet"]
+        reasons = picture.why_not(window.task_class)
+        if not reasons and not self._barriers.is_clear(window.task_class.origin):
+            waited = [self._name(other) for other in self._barriers.pending()]
+            reasons = [f"first it must be known what runs on {', '.join(waited) or 'all nodes'}"]
         return reasons or ["it can start here; others are before it"]
-
-
-def _still_first(order: list[_Class], position: int) -> bool:
-    if position + 1 == len(order):
-        return True
-    here, after = order[position], order[position + 1]
-    return (-here.task_class.priority, here.items[0].order) <= (
-        -after.task_class.priority,
-        after.items[0].order,
-    )
-
-
-def _executor(_node_id: str) -> str:
-    """The actor that executes for a node."""
-    return "runner"
-
-
-def _holds(condition: HasTag | NotTag | HasFile, node: _Node) -> bool:
-    match condition:
-        case HasTag(tag):
-            return tag in node.tags
-        case NotTag(tag):
-            return tag not in node.tags
-        case HasFile(path):
-            return path in node.files
-
-
-def _text(condition: HasTag | NotTag | HasFile) -> str:
-    match condition:
-        case HasTag(tag):
-            return f"worker:tag {tag}"
-        case NotTag(tag):
-            return f"worker:not_tag {tag}"
-        case HasFile(path):
-            return f"worker:has_file {path}"

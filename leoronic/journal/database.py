@@ -83,7 +83,7 @@ def create(connection: sqlite3.Connection, node: str) -> None:
     """Make the tables of a new database for `node`."""
     connection.executescript(f"BEGIN; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
     connection.execute("INSERT INTO meta VALUES ('node', ?)", (node,))
-    connection.execute("INSERT INTO origins VALUES (1, ?)", (node,))
+    connection.execute("INSERT INTO origins(origin, node) VALUES (1, ?)", (node,))
 
 
 def new_node_id() -> str:

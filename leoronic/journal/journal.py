@@ -1,311 +1,323 @@
-"""Writes entries, and keeps `tasks` and `attempts` as the join of them.
+"""Writes entries, this node's own and those of others, and joins them (`join.py`).
 
-`write` fills the open transaction, `commit` makes it durable. An entry that is already there, or
-comes too late, changes nothing. Synchronous: the actor decides on which thread to wait.
+`write` and `take` fill the open transaction, `commit` makes it durable, the version vector with
+it. Synchronous: the actor decides on which thread to wait.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 
-from leoronic.core.arrays import split_element
-from leoronic.core.entries import (
-    Cancelled,
-    Ended,
-    Entry,
-    Finished,
-    Held,
-    Lost,
-    Numbered,
-    Released,
-    Started,
-    Submitted,
-    Tagged,
-    Untagged,
-    encode,
-)
+from leoronic.core.entries import Entry, Numbered, Started, Submitted, decode, encode
+from leoronic.core.queue_messages import Flip
+from leoronic.core.replication_messages import Body
 from leoronic.core.run import AttemptKey
-from leoronic.core.spec import element_count
-from leoronic.errors import DiskFull
-from leoronic.journal.schema import STATE_CODES
+from leoronic.errors import DiskFull, ProtocolError
+from leoronic.journal.join import Join, Placed
+from leoronic.journal.pages import Page, read_page, read_vectors
+from leoronic.journal.trimming import trim
 
-_START = """
-INSERT INTO attempts(task, attempt, node, runner, started_at, start_no)
-SELECT :task, :attempt, :node, :runner, :at, :number
-WHERE (SELECT state FROM tasks WHERE id = :base) = 0
-  AND NOT EXISTS (SELECT 1 FROM attempts WHERE task = :task AND (attempt >= :attempt OR final = 1))
-"""
-_FINISH = """
-UPDATE attempts SET ended_at = ?, outcome = ?, final = ?, state = ?, end_no = ?
-WHERE task = ? AND attempt = ? AND ended_at IS NULL
-"""
-_IS_FINAL = """
-SELECT (SELECT state FROM tasks WHERE id = ?) > 0
-    OR EXISTS (SELECT 1 FROM attempts WHERE task = ? AND final = 1)
-"""
-_LOSE = """
-UPDATE attempts SET ended_at = ?, lost = ?, hold = ?, begun = ?, end_no = ?
-WHERE task = ? AND attempt = ? AND ended_at IS NULL
-"""
-_END_TASK = "UPDATE tasks SET state = ?, ended_at = ? WHERE id = ? AND state = 0"
-_NUMBER_END = "UPDATE tasks SET end_no = ? WHERE id = ? AND end_no IS NULL"
-_FORGET_ENTRIES = """
-DELETE FROM entries WHERE origin = 1 AND number IN (
-  SELECT start_no FROM attempts WHERE task = :id OR (task > :low AND task < :high)
-  UNION ALL
-  SELECT end_no FROM attempts WHERE task = :id OR (task > :low AND task < :high)
-  UNION ALL
-  SELECT end_no FROM tasks WHERE id = :id
-  UNION ALL
-  SELECT ord FROM tasks WHERE id = :id
-) AND number < :last
-"""
-_COUNT_ELEMENTS = """
-UPDATE tasks SET
-  succeeded = (SELECT count(*) FROM attempts WHERE task > :low AND task < :high AND state = 1),
-  failed = (SELECT count(*) FROM attempts WHERE task > :low AND task < :high AND state = 2)
-WHERE id = :id AND elements IS NOT NULL
-"""
-_CANCEL_ELEMENT = """
-INSERT OR IGNORE INTO attempts(task, attempt, node, ended_at, final, state, end_no)
-SELECT ?1, 0, '', ?2, 1, ?3, ?4
-WHERE NOT EXISTS (SELECT 1 FROM attempts WHERE task = ?1 AND final = 1)
-"""
-_ADD_TASK = """
-INSERT OR IGNORE INTO tasks(ord, id, origin, submitted_at, name, labels, redo_of, elements)
-VALUES (?, ?, 1, ?, ?, ?, ?, ?)
-"""
+NODE_ID_LENGTH_MAX = 64
+NUMBER_MAX = 1 << 53
 
-_OLD_TASKS = """
-SELECT ord, id FROM tasks t WHERE state > 0 AND ended_at < :before
-AND ord < coalesce(
-  (SELECT ord FROM tasks WHERE submitted_at >= :before ORDER BY ord LIMIT 1), 9223372036854775807
-) AND NOT EXISTS (
-  SELECT 1 FROM dependencies d JOIN tasks c ON c.id = d.task WHERE d.parent = t.id AND c.state = 0
-) ORDER BY ord LIMIT :most
-"""
+_ADD_ENTRY = "INSERT INTO entries VALUES (?, ?, ?, ?)"
 
-_outcome_encoder = msgspec.json.Encoder()
+_Row = tuple[int, int, int, bytes]
 
 
 class Written(NamedTuple):
-    """What a `write` did: entries with their numbers, and attempts that may not start."""
+    """What a `write` did.
+
+    `entries` with their numbers: a `Submitted` is among them only if it made its task, or changed
+    whose it is. `orders` has the place of each of these tasks. `refused` are starts that come too
+    late, `unknown` starts of tasks that are not known here. `flips`: see `Flip`.
+    """
 
     entries: list[Numbered]
     refused: frozenset[AttemptKey]
+    unknown: frozenset[AttemptKey]
+    orders: dict[str, int]
+    flips: list[Flip]
+    node: str
+    rows: list[_Row]
+
+    @property
+    def bodies(self) -> list[Body]:
+        """All that was written, as it travels."""
+        return [Body(self.node, number, text) for _, _, number, text in self.rows]
+
+
+class TakenEntries(NamedTuple):
+    """What a `take` did: as in `Written`; `have` is what changed in the version vector.
+
+    `refused` says why not all was taken.
+    """
+
+    entries: list[Numbered]
+    orders: dict[str, int]
+    flips: list[Flip]
+    have: dict[str, int]
+    refused: str
+
+
+class _Kind(msgspec.Struct):
+    kind: str
+
+
+_kinds = msgspec.json.Decoder(_Kind)
+_known_kinds = frozenset(kind.__struct_config__.tag for kind in Entry.__args__)
 
 
 class Journal:
-    """This node's journal on one connection. `node` is its id."""
+    """The journal of node `node` on one connection, with all that it has of other nodes."""
 
     def __init__(self, connection: sqlite3.Connection, node: str) -> None:
         self.connection = connection
         self.node = node
-        self.number = self._last_number()
-        self._committed = self.number
-        self._appliers: dict[type, Callable[..., bool]] = {
-            Started: self._started,
-            Finished: self._finished,
-            Lost: self._lost,
-            Cancelled: self._cancelled,
-            Held: self._held,
-            Released: self._released,
-            Ended: self._ended,
-            Tagged: self._tagged,
-            Untagged: self._tagged,
-        }
+        self._join = Join(connection)
+        self._load()
 
-    def _last_number(self) -> int:
-        row = self.connection.execute(
-            "SELECT number FROM entries WHERE origin = 1 ORDER BY number DESC LIMIT 1"
-        ).fetchone()
-        return row[0] if row else 0
+    def _load(self) -> None:
+        execute = self.connection.execute
+        self._ids: dict[str, int] = dict(execute("SELECT node, origin FROM origins").fetchall())
+        self._have, self._floor = read_vectors(self.connection)
+        self._changed: set[str] = set()
+        self._seq: int = execute("SELECT coalesce(max(seq), 0) FROM entries").fetchone()[0]
+        self._join.take_flips()
+
+    @property
+    def number(self) -> int:
+        """The number of this node's own last entry; 0 if there is none."""
+        return self._have.get(self.node, 0)
+
+    def vector(self) -> dict[str, int]:
+        """The version vector, with what the open transaction adds."""
+        return dict(self._have)
+
+    def floor(self) -> dict[str, int]:
+        """{node: highest number of its entries that was forgotten}."""
+        return dict(self._floor)
+
+    def page(self, have: Mapping[str, int], after: int, bytes_max: int) -> Page:
+        """What a holder of `have` lacks: see `pages.read_page`."""
+        return read_page(self.connection, have, after, bytes_max)
+
+    def knows(self, task: str) -> bool:
+        """Whether a task, or the array of an element, is known here."""
+        return self._join.knows(task)
+
+    # ---- writing ----
 
     def write(self, entries: Iterable[Entry]) -> Written:
-        """Add entries to the open transaction, opening one if there is none."""
+        """Add this node's own entries to the open transaction, opening one if there is none."""
+        self._begin()
+        node, seq, number = self.node, self._seq, self.number
+        origin = self._ids[node]
+        batch = _Batch(self._join)
+        refused: set[AttemptKey] = set()
+        unknown: set[AttemptKey] = set()
+        add_row, add_numbered = batch.rows.append, batch.numbered.append
+        for entry in entries:
+            if isinstance(entry, Submitted):
+                batch.new.append((seq + 1, origin, node, number + 1, entry))
+            else:
+                batch.submit()
+                if not isinstance(entry, Started):
+                    self._join.apply(entry, seq + 1, node)
+                elif not self._join.start(entry, seq + 1):
+                    known = self._join.knows(entry.task)
+                    (refused if known else unknown).add((entry.task, entry.attempt))
+                    continue
+            seq += 1
+            number += 1
+            add_row((seq, origin, number, encode(entry)))
+            add_numbered(Numbered(node, number, entry))
+        self._finish(batch, seq, {node: number})
+        return Written(
+            batch.told(),
+            frozenset(refused),
+            frozenset(unknown),
+            batch.orders,
+            self._join.take_flips(),
+            node,
+            batch.rows,
+        )
+
+    def take(
+        self,
+        bodies: Sequence[Body],
+        floor: Mapping[str, int] | None = None,
+        have: Mapping[str, int] | None = None,
+    ) -> TakenEntries:
+        """Add entries of other nodes to the open transaction, opening one if there is none.
+
+        Those that are here are skipped. What follows a gap is taken only if the gap is at most
+        `floor[origin]`; else it ends there, and `refused` says so. If all was taken, everything of
+        `have` is held. A kind of entry that this version does not know is kept and passed on, and
+        joins nothing. Raises `ProtocolError` for what is no entry; then nothing was taken.
+        """
+        entries = [_decode(body) for body in bodies]
+        self._begin()
+        saved = (
+            dict(self._have),
+            dict(self._floor),
+            dict(self._ids),
+            set(self._changed),
+            self._seq,
+        )
+        self.connection.execute("SAVEPOINT take")
+        try:
+            taken = self._take(bodies, entries, floor or {}, have or {})
+        except (OverflowError, ValueError) as error:  # numbers or text that SQLite can't hold
+            self.connection.execute("ROLLBACK TO take")
+            self._have, self._floor, self._ids, self._changed, self._seq = saved
+            self._join.take_flips()
+            raise ProtocolError(f"an entry of another node can't be stored: {error}") from error
+        finally:
+            if self.connection.in_transaction:  # a full disk may have ended it
+                self.connection.execute("RELEASE take")
+        return taken
+
+    def _take(
+        self,
+        bodies: Sequence[Body],
+        entries: Sequence[Entry | None],
+        floor: Mapping[str, int],
+        have: Mapping[str, int],
+    ) -> TakenEntries:
+        batch = _Batch(self._join)
+        seq, refused = self._seq, ""
+        vector = dict(self._have)
+        for (node, number, text), entry in zip(bodies, entries, strict=True):
+            held = vector.get(node, 0)
+            if number <= held:
+                continue
+            if number > held + 1:
+                if number - 1 > floor.get(node, 0):
+                    refused = f"entries {held + 1} to {number - 1} of {node} are missing"
+                    break
+                self._raise_floor(node, number - 1)
+            origin = self._origin(node)
+            vector[node] = number
+            seq += 1
+            batch.rows.append((seq, origin, number, text))
+            if isinstance(entry, Submitted):
+                batch.new.append((seq, origin, node, number, entry))
+            elif entry is not None:
+                batch.submit()
+                self._join.apply(entry, seq, node)
+            if entry is not None:
+                batch.numbered.append(Numbered(node, number, entry))
+        if not refused:
+            for node, number in have.items():
+                if number > vector.get(node, 0) and number <= floor.get(node, 0):
+                    self._origin(node)
+                    self._raise_floor(node, number)
+                    vector[node] = number
+        changed = {n: number for n, number in vector.items() if number != self._have.get(n)}
+        self._finish(batch, seq, changed)
+        flips = self._join.take_flips()
+        return TakenEntries(batch.told(), batch.orders, flips, changed, refused)
+
+    def _origin(self, node: str) -> int:
+        """The number that stands for `node` in the tables."""
+        found = self._ids.get(node)
+        if found is None:
+            cursor = self.connection.execute("INSERT INTO origins(node) VALUES (?)", (node,))
+            assert cursor.lastrowid is not None
+            found = self._ids[node] = cursor.lastrowid
+        return found
+
+    def _raise_floor(self, node: str, number: int) -> None:
+        if number > self._floor.get(node, 0):
+            self._floor[node] = number
+            self._changed.add(node)
+
+    def _finish(self, batch: _Batch, seq: int, have: Mapping[str, int]) -> None:
+        batch.submit()
+        self.connection.executemany(_ADD_ENTRY, batch.rows)
+        self._seq = seq
+        self._have.update(have)
+        self._changed.update(have)
+
+    # ---- transactions ----
+
+    def _begin(self) -> None:
         if not self.connection.in_transaction:
             self.connection.execute("BEGIN IMMEDIATE")
-        numbered: list[Numbered] = []
-        refused: set[AttemptKey] = set()
-        new_tasks: list[tuple[object, ...]] = []
-        for entry in entries:
-            number = self.number + 1
-            if isinstance(entry, Submitted):
-                new_tasks.append(_task_row(number, entry))
-                if entry.spec.after:
-                    self._add_dependencies(entry)
-            else:
-                if new_tasks:
-                    self.connection.executemany(_ADD_TASK, new_tasks)
-                    new_tasks = []
-                if not self._appliers[type(entry)](entry, number):
-                    assert isinstance(entry, Started)
-                    refused.add((entry.task, entry.attempt))
-                    continue
-            self.number = number
-            numbered.append(Numbered(self.node, number, entry))
-        if new_tasks:
-            self.connection.executemany(_ADD_TASK, new_tasks)
-        self.connection.executemany(
-            "INSERT INTO entries VALUES (1, ?, ?)", [(n.number, encode(n.entry)) for n in numbered]
-        )
-        return Written(numbered, frozenset(refused))
-
-    def _add_dependencies(self, entry: Submitted) -> None:
-        self.connection.executemany(
-            "INSERT OR IGNORE INTO dependencies VALUES (?, ?)",
-            [(after.id, entry.task) for after in entry.spec.after],
-        )
 
     def commit(self) -> None:
         """Make the transaction durable. Raises `DiskFull`; then `rollback` is due."""
         try:
+            self.connection.executemany(
+                "UPDATE origins SET have = ?, floor = ? WHERE node = ?",
+                [
+                    (self._have.get(node, 0), self._floor.get(node, 0), node)
+                    for node in sorted(self._changed)
+                ],
+            )
             self.connection.execute("COMMIT")
         except sqlite3.OperationalError as error:
             raise as_disk_full(error) from error
-        self._committed = self.number
+        self._changed.clear()
 
     def rollback(self) -> None:
         """Forget the open transaction."""
         if self.connection.in_transaction:
             self.connection.execute("ROLLBACK")
-        self.number = self._committed
+        self._load()
 
-    def trim(self, before: float, tasks_max: int) -> int:
+    def trim(self, before: float, tasks_max: int, stable: Mapping[str, int] | None) -> int:
         """In the open transaction, forget tasks that ended before `before`; returns how many.
 
-        What a live task runs after is kept: how it ended may still matter.
-        `commit` follows. Their entries go with them; those that are told apart by no task (holds,
-        tags) go once every task that is kept was submitted after them.
+        `stable` is the version vector that all nodes hold: see `trimming.trim`. With None nothing
+        may be forgotten. `commit` follows.
         """
-        execute = self.connection.execute
-        if not self.connection.in_transaction:
-            execute("BEGIN IMMEDIATE")
-        old = execute(
-            _OLD_TASKS,
-            {"before": before, "most": tasks_max},
-        ).fetchall()
-        for order, task in old:
-            low, high = element_range(task)
-            # The very last entry stays: it tells which number comes next.
-            execute(_FORGET_ENTRIES, {"id": task, "low": low, "high": high, "last": self.number})
-            execute("DELETE FROM dependencies WHERE parent = ?", (task,))
-            execute("DELETE FROM attempts WHERE task = ?", (task,))
-            execute("DELETE FROM attempts WHERE task > ? AND task < ?", (low, high))
-            execute("DELETE FROM tasks WHERE ord = ?", (order,))
-        if old:
-            kept = execute("SELECT min(ord) FROM tasks").fetchone()[0]
-            # The last entry stays: it tells which number comes next.
-            bound = self.number if kept is None else min(kept, self.number)
-            execute("DELETE FROM entries WHERE origin = 1 AND number < ?", (bound,))
-        return len(old)
-
-    # ---- the join; each returns whether the entry is to be kept ----
-
-    def _started(self, entry: Started, number: int) -> bool:
-        element = split_element(entry.task)
-        cursor = self.connection.execute(
-            _START,
-            {
-                "task": entry.task,
-                "attempt": entry.attempt,
-                "node": entry.node,
-                "runner": entry.runner,
-                "number": number,
-                "at": entry.at,
-                "base": element[0] if element else entry.task,
-            },
-        )
-        return cursor.rowcount == 1
-
-    def _finished(self, entry: Finished, number: int) -> bool:
-        outcome = entry.outcome
-        final, state = entry.final, 0
-        if final:
-            state = STATE_CODES["succeeded" if outcome.succeeded else "failed"]
-            final = self._becomes(entry.task, state, outcome.finished_at)
-        text = _outcome_encoder.encode(outcome)
-        self.connection.execute(
-            _FINISH,
-            (outcome.finished_at, text, final, state * final, number, entry.task, entry.attempt),
-        )
-        return True
-
-    def _becomes(self, task: str, state: int, at: float) -> bool:
-        """Make a task final; false if it was (it, its element or its array was cancelled)."""
-        element = split_element(task)
-        if element is None:
-            return self.connection.execute(_END_TASK, (state, at, task)).rowcount == 1
-        found = self.connection.execute(_IS_FINAL, (element[0], task)).fetchone()
-        return not found[0]
-
-    def _lost(self, entry: Lost, number: int) -> bool:
-        self.connection.execute(
-            _LOSE,
-            (
-                entry.at,
-                entry.suspicion,
-                entry.hold,
-                entry.begun,
-                number,
-                entry.task,
-                entry.attempt,
-            ),
-        )
-        return True
-
-    def _cancelled(self, entry: Cancelled, number: int) -> bool:
-        code = STATE_CODES["cancelled"]
-        if split_element(entry.task):
-            self.connection.execute(_CANCEL_ELEMENT, (entry.task, entry.at, code, number))
-        else:
-            self._end_task(entry.task, code, entry.at, number)
-        return True
-
-    def _end_task(self, task: str, code: int, at: float, number: int) -> None:
-        self.connection.execute(_END_TASK, (code, at, task))
-        self.connection.execute(_NUMBER_END, (number, task))
-        low, high = element_range(task)
-        self.connection.execute(_COUNT_ELEMENTS, {"id": task, "low": low, "high": high})
-
-    def _held(self, entry: Held, number: int) -> bool:
-        self.connection.execute(
-            "UPDATE tasks SET revision = ?, held = ? WHERE id = ? AND revision < ?",
-            (entry.revision, entry.reason or "held", entry.task, entry.revision),
-        )
-        return True
-
-    def _released(self, entry: Released, number: int) -> bool:
-        self.connection.execute(
-            "UPDATE tasks SET revision = ?, held = NULL WHERE id = ? AND revision < ?",
-            (entry.revision, entry.task, entry.revision),
-        )
-        self.connection.execute(
-            "UPDATE attempts SET hold = 0 WHERE task = ? AND attempt <= ?",
-            (entry.task, entry.attempt),
-        )
-        return True
-
-    def _ended(self, entry: Ended, number: int) -> bool:
-        self._end_task(entry.task, STATE_CODES[entry.state], entry.at, number)
-        return True
-
-    def _tagged(self, entry: Tagged | Untagged, number: int) -> bool:
-        self.connection.execute(
-            "INSERT INTO tags VALUES (?1, ?2, ?3, ?4) ON CONFLICT DO UPDATE "
-            "SET at = ?3, present = ?4 WHERE at <= ?3",
-            (entry.node, entry.tag, entry.at, isinstance(entry, Tagged)),
-        )
-        return True
+        self._begin()
+        if stable is None:
+            return 0
+        count, floors = trim(self.connection, before, tasks_max, stable)
+        nodes = {origin: node for node, origin in self._ids.items()}
+        for origin, number in floors.items():
+            self._raise_floor(nodes[origin], number)
+        return count
 
 
-def element_range(task: str) -> tuple[str, str]:
-    """Bounds between which the ids of an array's elements lie, both exclusive."""
-    return f"{task}.", f"{task}/"
+class _Batch:
+    """What one `write` or `take` adds: submissions are merged together, as they are mostly new."""
+
+    def __init__(self, join: Join) -> None:
+        self._join = join
+        self._idle: set[tuple[str, int]] = set()
+        self.new: list[Placed] = []
+        self.rows: list[_Row] = []
+        self.numbered: list[Numbered] = []
+        self.orders: dict[str, int] = {}
+
+    def submit(self) -> None:
+        """Merge the submissions that were put off."""
+        if not self.new:
+            return
+        twins = self._join.submit(self.new)
+        if not twins:
+            self.orders.update([(entry.task, seq) for seq, _, _, _, entry in self.new])
+        for seq, _, node, number, entry in self.new if twins else ():
+            order = twins.get(seq, seq)
+            if order is None:
+                self._idle.add((node, number))
+            else:
+                self.orders[entry.task] = order
+        self.new = []
+
+    def told(self) -> list[Numbered]:
+        """The entries, without submissions that changed nothing that lives."""
+        if not self._idle:
+            return self.numbered
+        return [one for one in self.numbered if (one.origin, one.number) not in self._idle]
 
 
 def as_disk_full(error: sqlite3.OperationalError) -> Exception:
@@ -316,17 +328,18 @@ def as_disk_full(error: sqlite3.OperationalError) -> Exception:
     return error
 
 
-def _task_row(number: int, entry: Submitted) -> tuple[object, ...]:
-    spec = entry.spec
-    labels = None
-    if spec.labels:
-        labels = "".join(f" {key}={value}" for key, value in spec.labels.items()) + " "
-    return (
-        number,
-        entry.task,
-        entry.at,
-        spec.name or None,
-        labels,
-        spec.redo_of or None,
-        element_count(spec),
-    )
+def _decode(body: Body) -> Entry | None:
+    """The entry; None if it is of a kind that this version does not know."""
+    if not 0 < len(body.origin) <= NODE_ID_LENGTH_MAX or not 0 < body.number <= NUMBER_MAX:
+        raise ProtocolError(f"no place for an entry: {body.origin[:80]!r} {body.number}")
+    try:
+        return decode(body.text)
+    except msgspec.MsgspecError as error:
+        try:
+            if _kinds.decode(body.text).kind not in _known_kinds:
+                return None
+        except msgspec.MsgspecError:
+            pass  # the first error says more
+        raise ProtocolError(
+            f"entry {body.number} of {body.origin} can't be read: {error}"
+        ) from error

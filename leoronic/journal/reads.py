@@ -3,65 +3,40 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import msgspec
 
 from leoronic.core.arrays import split_element
-from leoronic.core.entries import Submitted, decode
 from leoronic.core.executor_messages import OpenAttempt
-from leoronic.core.outcome import Outcome
-from leoronic.core.queue_messages import Known, LoadedElement, LoadedTask, LookedUp
+from leoronic.core.queue_messages import Known, LoadedRun, LoadedTask, LookedUp
 from leoronic.core.records import LOSSES_MAX
 from leoronic.core.resources import Need, milli
+from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN
 from leoronic.core.spec import TaskSpec
-from leoronic.journal.journal import element_range
-from leoronic.journal.schema import STATE_CODES, STATE_NAMES
+from leoronic.journal.digest import digest
+from leoronic.journal.join import element_range
+from leoronic.journal.pages import Page, read_page, read_vectors
+from leoronic.journal.rows import (
+    ATTEMPT,
+    TASK,
+    AttemptRow,
+    Copy,
+    TaskRow,
+    Uncopied,
+    attempt_row,
+    outcomes,
+    submitted_of,
+    task_row,
+)
+from leoronic.journal.schema import STATE_CODES, STATE_NAMES, STREAM_BITS
+from leoronic.journal.splits import Split, read_splits
 
-_outcomes: msgspec.json.Decoder[Outcome] = msgspec.json.Decoder(Outcome)
+__all__ = ["AttemptRow", "Copy", "Reads", "Split", "TaskRow", "Uncopied"]
 
-# How an attempt that has no outcome counts: 0 not at all, 1 as a loss, 2 as never begun.
-_LOSS = "CASE WHEN lost IS NULL THEN 0 WHEN begun THEN 1 ELSE 2 END"
-
-_TASK = """
-SELECT t.ord, t.id, t.state, t.submitted_at, t.ended_at, t.held, t.elements, t.succeeded,
-       t.failed, o.node, e.body, t.redo_of
-FROM tasks t JOIN entries e ON e.origin = t.origin AND e.number = t.ord
-             JOIN origins o ON o.origin = t.origin
-"""
-
-
-class TaskRow(NamedTuple):
-    """A task as it is on disk; `state` is None while it lives."""
-
-    order: int
-    id: str
-    state: str | None
-    submitted_at: float
-    ended_at: float | None
-    held: str | None
-    elements: int | None
-    succeeded: int | None
-    failed: int | None
-    origin: str
-    spec: TaskSpec
-    source: str
-    redo_of: str
-
-
-class AttemptRow(NamedTuple):
-    """An attempt as it is on disk. `final_state` is set if it gave the task its state."""
-
-    task: str
-    attempt: int
-    node: str
-    started_at: float | None
-    ended_at: float | None
-    final_state: str | None
-    lost: str | None
-    outcome: Outcome | None
-    begun: bool = True
+# Of a run: attempt, node, phase, when it ended or was given up, hold.
+_RUN = "a.attempt, a.node, a.phase, coalesce(a.ended_at, a.lost_at, 0.0), a.hold"
 
 
 class Reads:
@@ -71,7 +46,7 @@ class Reads:
         self._connection = connection
         # The array read last, by the place of its entry, which never changes: its elements start
         # one after the other, and an array of a million items is megabytes to decode.
-        self._array_at: tuple[int, int] | None = None
+        self._array_at: tuple[int] | None = None
         self._array_spec: TaskSpec | None = None
 
     # ---- one task ----
@@ -80,18 +55,16 @@ class Reads:
         """The spec of a task, or of the array an element belongs to."""
         element = split_element(task)
         where = self._connection.execute(
-            "SELECT origin, ord FROM tasks WHERE id = ?", (element[0] if element else task,)
+            "SELECT entry FROM tasks WHERE id = ?", (element[0] if element else task,)
         ).fetchone()
         if where is None:
             return None
         if where == self._array_at and self._array_spec is not None:
             return self._array_spec
-        row = self._connection.execute(
-            "SELECT body FROM entries WHERE origin = ? AND number = ?", where
-        ).fetchone()
+        row = self._connection.execute("SELECT body FROM entries WHERE seq = ?", where).fetchone()
         if row is None:
             return None
-        spec = _submitted(row[0]).spec
+        spec = submitted_of(row[0]).spec
         if element:
             self._array_at, self._array_spec = where, spec
         return spec
@@ -103,32 +76,29 @@ class Reads:
 
     def task(self, task: str) -> TaskRow | None:
         """One task by its full id."""
-        row = self._connection.execute(_TASK + "WHERE t.id = ?", (task,)).fetchone()
-        return None if row is None else _task_row(row)
+        row = self._connection.execute(TASK + "WHERE t.id = ?", (task,)).fetchone()
+        return None if row is None else task_row(row)
 
     def attempts(self, task: str) -> list[AttemptRow]:
-        """The attempts of a task or an element, oldest first."""
-        rows = self._connection.execute(
-            "SELECT task, attempt, node, started_at, ended_at, final, state, lost, outcome, begun "
-            "FROM attempts WHERE task = ? ORDER BY attempt",
-            (task,),
-        )
-        return [_attempt_row(row) for row in rows]
+        """The runs of a task or an element, by (attempt, node)."""
+        rows = self._connection.execute(f"{ATTEMPT} WHERE task = ? ORDER BY attempt, node", (task,))
+        return [attempt_row(row) for row in rows]
 
     def worst_element(self, array: str) -> AttemptRow | None:
         """One of an array's elements that failed."""
         low, high = element_range(array)
         row = self._connection.execute(
-            "SELECT task, attempt, node, started_at, ended_at, final, state, lost, outcome, begun "
-            "FROM attempts WHERE task > ? AND task < ? AND state = 2 ORDER BY task LIMIT 1",
+            f"{ATTEMPT} WHERE task > ? AND task < ? AND winner = 1 AND state = 2 "
+            "ORDER BY task LIMIT 1",
             (low, high),
         ).fetchone()
-        return None if row is None else _attempt_row(row)
+        return None if row is None else attempt_row(row)
 
     def failed_elements(self, array: str, limit: int) -> list[int]:
         """Indexes of elements of an array that failed, at most `limit`, in order."""
         rows = self._connection.execute(
-            "SELECT task FROM attempts WHERE task > ? AND task < ? AND state = 2 LIMIT ?",
+            "SELECT task FROM attempts WHERE task > ? AND task < ? AND winner = 1 AND state = 2 "
+            "LIMIT ?",
             (*element_range(array), limit),
         )
         return sorted(int(row[0].rpartition(".")[2]) for row in rows)
@@ -136,7 +106,7 @@ class Reads:
     def unsuccessful_elements(self, array: str) -> list[int]:
         """Indexes of the elements of an array that did not succeed, in order."""
         rows = self._connection.execute(
-            "SELECT task FROM attempts WHERE task > ? AND task < ? AND final = 1 AND state = 1",
+            "SELECT task FROM attempts WHERE task > ? AND task < ? AND winner = 1 AND state = 1",
             element_range(array),
         )
         done = {int(row[0].rpartition(".")[2]) for row in rows}
@@ -150,7 +120,7 @@ class Reads:
         """Tasks that `ref` names: by full id, else the newest of that name, else by beginning."""
         found = self._known("id = ?", (ref,))
         if not found:
-            found = self._known("name = ? ORDER BY ord DESC LIMIT 1", (ref,))
+            found = self._known("name = ? ORDER BY submitted_at DESC, id DESC LIMIT 1", (ref,))
         if not found and ref:
             found = self._known("id >= ? AND id < ? ORDER BY id LIMIT 3", (ref, ref + "\U0010ffff"))
         return found
@@ -170,7 +140,8 @@ class Reads:
 
     def _redone_as(self, task: str) -> str:
         row = self._connection.execute(
-            "SELECT id FROM tasks WHERE redo_of = ? ORDER BY ord DESC LIMIT 1", (task,)
+            "SELECT id FROM tasks WHERE redo_of = ? ORDER BY submitted_at DESC, id DESC LIMIT 1",
+            (task,),
         ).fetchone()
         return row[0] if row else ""
 
@@ -198,9 +169,9 @@ class Reads:
             where.append("t.ord < ?")
             values.append(before)
         rows = self._connection.execute(
-            f"{_TASK} WHERE {' AND '.join(where)} ORDER BY t.ord DESC LIMIT ?", (*values, limit)
+            f"{TASK} WHERE {' AND '.join(where)} ORDER BY t.ord DESC LIMIT ?", (*values, limit)
         )
-        return [_task_row(row) for row in rows]
+        return [task_row(row) for row in rows]
 
     def failed_ids(self, limit: int) -> list[str]:
         """Failed tasks that nobody has redone, oldest first; elements for arrays."""
@@ -214,80 +185,70 @@ class Reads:
     def commands(self, after: int, limit: int) -> list[tuple[int, str, TaskSpec]]:
         """(order, id, spec) of live tasks past order `after`."""
         rows = self._connection.execute(
-            f"{_TASK} WHERE t.state = 0 AND t.ord > ? ORDER BY t.ord LIMIT ?", (after, limit)
+            f"{TASK} WHERE t.state = 0 AND t.ord > ? ORDER BY t.ord LIMIT ?", (after, limit)
         )
-        return [(row[0], row[1], _submitted(row[10]).spec) for row in rows]
+        return [(row[0], row[1], submitted_of(row[10]).spec) for row in rows]
 
     # ---- starting ----
 
     def live(self) -> Iterator[LoadedTask]:
-        """All live tasks in order of submission, joined from their entries."""
-        attempts: dict[str, list[tuple[Any, ...]]] = {}
-        for row in self._connection.execute(
-            f"SELECT a.task, a.attempt, a.node, a.ended_at, {_LOSS}, a.hold FROM tasks t "
-            "JOIN attempts a ON a.task = t.id WHERE t.state = 0 ORDER BY a.task, a.attempt"
+        """All live tasks in order of arrival, joined from their entries."""
+        runs: dict[str, list[LoadedRun]] = {}
+        for task, *run in self._connection.execute(
+            f"SELECT a.task, {_RUN} FROM attempts a JOIN tasks t ON t.id = a.task "
+            "WHERE t.state = 0 ORDER BY a.task, a.attempt, a.node"
         ):
-            attempts.setdefault(row[0], []).append(row[1:])
-        for ord_, task, revision, held, elements, body in self._connection.execute(
-            "SELECT t.ord, t.id, t.revision, t.held, t.elements, e.body FROM tasks t "
-            "JOIN entries e ON e.origin = t.origin AND e.number = t.ord "
-            "WHERE t.state = 0 ORDER BY t.ord"
+            runs.setdefault(task, []).append(_run(run))
+        for order, task, revision, held, released, elements, node, body in self._connection.execute(
+            "SELECT t.ord, t.id, t.revision, t.held, t.released, t.elements, o.node, e.body "
+            "FROM tasks t JOIN entries e ON e.seq = t.entry "
+            "JOIN origins o ON o.origin = t.origin WHERE t.state = 0 ORDER BY t.ord"
         ):
-            spec = _submitted(body).spec
-            if elements is not None:
-                yield self._array(ord_, task, revision, held, spec)
-                continue
-            one = _join(attempts.pop(task, []))
-            yield LoadedTask(
+            loaded = LoadedTask(
                 task,
-                ord_,
-                spec,
-                revision=revision,
-                held=held,
-                **msgspec.structs.asdict(one),
+                order,
+                node,
+                submitted_of(body).spec,
+                runs.pop(task, []),
+                revision,
+                held,
+                released,
             )
+            yield loaded if elements is None else self._array(loaded, elements)
 
-    def _array(
-        self, order: int, task: str, revision: int, held: str | None, spec: TaskSpec
-    ) -> LoadedTask:
-        known: list[int] = []
+    def _array(self, loaded: LoadedTask, count: int) -> LoadedTask:
+        known: set[int] = set()
         ended: dict[str, int] = {}
-        open_: dict[int, list[tuple[Any, ...]]] = {}
+        runs: dict[int, list[LoadedRun]] = {}
         final: set[int] = set()
-        for (
-            element,
-            attempt,
-            node,
-            ended_at,
-            lost,
-            hold,
-            is_final,
-            state,
-        ) in self._connection.execute(
-            f"SELECT task, attempt, node, ended_at, {_LOSS}, hold, final, state FROM attempts "
-            "WHERE task > ? AND task < ? ORDER BY task, attempt",
-            element_range(task),
+        bounds = element_range(loaded.task)
+        for element, winner, state, *run in self._connection.execute(
+            f"SELECT task, winner, state, {_RUN} FROM attempts a "
+            "WHERE task > ? AND task < ? ORDER BY task, attempt, node",
+            bounds,
         ):
-            parts = split_element(element)
-            assert parts is not None
-            index = parts[1]
-            known.append(index)
-            if is_final:
+            index = _index(element)
+            if index >= count:
+                continue
+            known.add(index)
+            if winner:
                 name = STATE_NAMES[state]
-                ended[name] = ended.get(name, 0) + (index not in final)
+                ended[name] = ended.get(name, 0) + 1
                 final.add(index)
-            else:
-                open_.setdefault(index, []).append((attempt, node, ended_at, lost, hold))
-        live = {index: _join(rows) for index, rows in open_.items() if index not in final}
-        return LoadedTask(
-            task,
-            order,
-            spec,
-            revision=revision,
-            held=held,
-            known_elements=known,
+            runs.setdefault(index, []).append(_run(run))
+        released = self._connection.execute(
+            "SELECT task, attempt FROM releases WHERE task > ? AND task < ?", bounds
+        )
+        return msgspec.structs.replace(
+            loaded,
+            known_elements=sorted(known),
             ended_elements=ended,
-            live_elements=live,
+            live_elements={index: runs[index] for index in sorted(known - final)},
+            released_elements={
+                index: attempt
+                for element, attempt in released
+                if (index := _index(element)) in known - final
+            },
         )
 
     def ended(self) -> dict[str, int]:
@@ -308,20 +269,26 @@ class Reads:
         return counts
 
     def open_attempts(self, node: str) -> list[OpenAttempt]:
-        """Attempts that started on `node` and have no end."""
-        rows = self._connection.execute(
-            "SELECT task, attempt, runner FROM attempts WHERE node = ? AND ended_at IS NULL",
-            (node,),
-        ).fetchall()
-        return [self._open_attempt(*row) for row in rows]
+        """Runs on `node` that may still go on: begun there, and no end told by `node` itself.
 
-    def _open_attempt(self, task: str, attempt: int, runner: str) -> OpenAttempt:
+        One that others gave up is among them: that alone does not stop it.
+        """
+        rows = self._connection.execute(
+            "SELECT task, attempt, runner FROM attempts WHERE node = ? AND phase < ? "
+            "AND gone = 0 AND started_at IS NOT NULL ORDER BY start_seq",
+            (node, NEVER_BEGAN),
+        ).fetchall()
+        return [self._open_attempt(task, attempt, node, runner) for task, attempt, runner in rows]
+
+    def _open_attempt(self, task: str, attempt: int, node: str, runner: str) -> OpenAttempt:
         spec = self.spec(task)
         assert spec is not None, f"attempt of unknown task {task}"
         # The row before the first attempt says that an element was cancelled.
-        earlier = [row for row in self.attempts(task) if 0 < row.attempt < attempt]
-        earlier = [row for row in earlier if row.begun]
-        losses = sum(row.lost is not None for row in earlier)
+        runs = [row for row in self.attempts(task) if row.attempt > 0]
+        earlier = [row for row in runs if (row.attempt, row.node) < (attempt, node)]
+        losses = sum(row.phase == LOST for row in earlier)
+        failures = sum(row.phase == ENDED and not row.winner for row in earlier)
+        superseded = any((row.attempt, row.node) > (attempt, node) for row in runs)
         need = Need(
             milli(spec.cpus),
             spec.memory,
@@ -333,10 +300,10 @@ class Reads:
             task,
             attempt,
             need,
-            spec.retries - (len(earlier) - losses),
+            spec.retries - failures,
             spec.on_loss == "hold" or losses + 1 >= LOSSES_MAX,
             runner,
-            "cancelled" if self._is_final(task) else "",
+            "cancelled" if self._is_final(task) else "superseded" if superseded else "",
         )
 
     def _is_final(self, task: str) -> bool:
@@ -344,6 +311,49 @@ class Reads:
         base = self.task(element[0] if element else task)
         assert base is not None, f"attempt of unknown task {task}"
         return base.state is not None or any(a.final_state for a in self.attempts(task))
+
+    # ---- what other nodes are told, and keep ----
+
+    def vectors(self) -> tuple[dict[str, int], dict[str, int]]:
+        """The version vector on disk, and {node: highest number of its that was forgotten}."""
+        return read_vectors(self._connection)
+
+    def entries(self, have: Mapping[str, int], after: int, bytes_max: int) -> Page:
+        """What a holder of `have` lacks, from place `after` on: see `pages.read_page`."""
+        return read_page(self._connection, have, after, bytes_max)
+
+    def digest(self) -> str:
+        """A hash of all that was joined: equal on nodes that hold the same entries."""
+        return digest(self._connection)
+
+    def splits(self, limit: int) -> list[Split]:
+        """Tasks that ran twice at a time, or ended after they had been given up; newest first."""
+        return read_splits(self._connection, self.attempts, limit)
+
+    def copies(self, task: str, attempt: int, node: str) -> list[Copy]:
+        """Who else keeps what a run printed."""
+        rows = self._connection.execute(
+            "SELECT stream, keeper, size FROM copies WHERE task = ? AND attempt = ? AND node = ? "
+            "ORDER BY stream, keeper",
+            (task, attempt, node),
+        )
+        return [Copy(*row) for row in rows]
+
+    def outputs_to_keep(self, limit: int) -> list[Uncopied]:
+        """Output too large to travel with its outcome, of which no copy is known; newest first."""
+        found: list[Uncopied] = []
+        for task, attempt, node, uncopied, text in self._connection.execute(
+            "SELECT task, attempt, node, uncopied, outcome FROM attempts WHERE uncopied > 0 "
+            "ORDER BY end_seq DESC LIMIT ?",
+            (limit,),
+        ):
+            outcome = outcomes.decode(text)
+            found += [
+                Uncopied(task, attempt, node, stream, getattr(outcome, stream).size)
+                for stream, bit in STREAM_BITS.items()
+                if uncopied & bit
+            ]
+        return found[:limit]
 
     def tags(self, node: str) -> list[str]:
         """The tags that people gave a node."""
@@ -353,60 +363,10 @@ class Reads:
         return [row[0] for row in rows]
 
 
-def _join(rows: list[tuple[Any, ...]]) -> LoadedElement:
-    """Join attempts, oldest first: (attempt, node, ended_at, loss, hold)."""
-    if not rows:
-        return LoadedElement()
-    attempt, node, ended_at, _lost, _hold = rows[-1]
-    losses = sum(row[3] == 1 for row in rows)
-    failures = sum(row[2] is not None and row[3] == 0 for row in rows)
-    return msgspec.convert(
-        {
-            "attempt": attempt,
-            "failures": failures,
-            "losses": losses,
-            "lost_hold": max((row[0] for row in rows if row[4]), default=0),
-            "running_on": node if ended_at is None else "",
-            "ended_at": ended_at or 0.0,
-        },
-        LoadedElement,
-    )
+def _run(row: list[Any]) -> LoadedRun:
+    attempt, node, phase, ended_at, hold = row
+    return LoadedRun(attempt, node, phase, ended_at, bool(hold))
 
 
-def _submitted(body: bytes) -> Submitted:
-    entry = decode(body)
-    assert isinstance(entry, Submitted)
-    return entry
-
-
-def _task_row(row: tuple[Any, ...]) -> TaskRow:
-    entry = _submitted(row[10])
-    return TaskRow(
-        order=row[0],
-        id=row[1],
-        state=STATE_NAMES.get(row[2]),
-        submitted_at=row[3],
-        ended_at=row[4],
-        held=row[5],
-        elements=row[6],
-        succeeded=row[7],
-        failed=row[8],
-        origin=row[9],
-        spec=entry.spec,
-        source=entry.source,
-        redo_of=row[11] or "",
-    )
-
-
-def _attempt_row(row: tuple[Any, ...]) -> AttemptRow:
-    return AttemptRow(
-        task=row[0],
-        attempt=row[1],
-        node=row[2],
-        started_at=row[3],
-        ended_at=row[4],
-        final_state=STATE_NAMES[row[6]] if row[5] else None,
-        lost=row[7],
-        outcome=None if row[8] is None else _outcomes.decode(row[8]),
-        begun=bool(row[9]),
-    )
+def _index(element: str) -> int:
+    return int(element.rpartition(".")[2])

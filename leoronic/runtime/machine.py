@@ -35,6 +35,7 @@ from leoronic.core.effects import (
     Send,
     SetTimer,
 )
+from leoronic.core.outbound import Outbound
 from leoronic.errors import MailboxFull, ProtocolError, Unavailable
 from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.runtime.ref import ActorRef, Call
@@ -49,8 +50,9 @@ class MachineActor(Actor):
     """Hosts the machine that `make` returns, made anew in each `started`.
 
     `clock` gives the machine's `now` in seconds and is what `SetTimer.at` refers to; by default
-    the time of day. A call becomes `Asked(request, message)`; it is answered by `Reply` or `Fail`
-    with that `request`, however much later.
+    the time of day. A `Send` to "ACTOR@NODE" goes to the actor `peers`. A call becomes
+    `Asked(request, message)`; it is answered by `Reply` or `Fail` with that `request`, however
+    much later.
     """
 
     def __init__(
@@ -119,6 +121,9 @@ class MachineActor(Actor):
     # sending
 
     def _send(self, to: str, message: Any) -> None:
+        if "@" in to:
+            message = Outbound(to.partition("@")[2], message)
+            to = "peers"
         ref = self.context.get(to)
         if ref is None:
             # It may have just ended (a user's actor); once is enough to notice a wrong name.

@@ -1,4 +1,4 @@
-"""`python -m leoronic.sim --seeds N [--from S] [--seed S] [--jobs J]`: run many seeds, or one."""
+"""`python -m leoronic.sim [--seeds N | --seed S] [--nodes K]`: run many seeds, or one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 
+from leoronic.sim.switches import Switches
 from leoronic.sim.world import Result, run_seed
 
 # Fewer seeds than this are not worth starting processes for.
@@ -23,6 +25,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many seeds")
     parser.add_argument("--from", type=int, default=1, dest="first", help="the first seed")
     parser.add_argument("--seed", type=int, help="this one alone, exactly as before")
+    parser.add_argument("--nodes", type=int, default=0, help="this many, not what the seed says")
+    parser.add_argument("--task", help="tell the story of this task")
+    parser.add_argument("--node", default="", help="tell only what happened on this node (by name)")
     parser.add_argument("--jobs", type=int, help="processes (default: one for each cpu)")
     parser.add_argument("--digest", action="store_true", help="print the digest of each trace")
     parser.add_argument("--all", action="store_true", help="go on after a violation")
@@ -33,18 +38,19 @@ def main(arguments: list[str]) -> int:
     jobs = options.jobs or len(os.sched_getaffinity(0))
     if len(seeds) < PARALLEL_SEEDS_MIN:
         jobs = 1
-    return _report(_results(seeds, jobs), len(seeds), digest=options.digest, go_on=options.all)
+    return _report(_results(seeds, jobs, options.nodes), len(seeds), options)
 
 
-def _results(seeds: Iterable[int], jobs: int) -> Iterator[Result]:
+def _results(seeds: Iterable[int], jobs: int, nodes: int) -> Iterator[Result]:
+    run = partial(run_seed, switches=Switches(nodes=nodes))
     if jobs == 1:
-        yield from map(run_seed, seeds)
+        yield from map(run, seeds)
         return
     with multiprocessing.Pool(jobs) as pool:
-        yield from pool.imap(run_seed, seeds, chunksize=8)
+        yield from pool.imap_unordered(run, seeds, chunksize=4)
 
 
-def _report(results: Iterator[Result], count: int, *, digest: bool, go_on: bool) -> int:
+def _report(results: Iterator[Result], count: int, options: argparse.Namespace) -> int:
     began = told = time.monotonic()
     total = Result(0)
     done = failed = 0
@@ -56,12 +62,14 @@ def _report(results: Iterator[Result], count: int, *, digest: bool, go_on: bool)
         total.tasks += result.tasks
         total.virtual_s += result.virtual_s
         faults += result.faults
-        if digest:
+        total.nodes += result.nodes
+        total.suspicions += result.suspicions
+        if options.digest:
             print(f"{result.seed} {result.digest:08x}")
         if result.failure:
             failed += 1
-            _tell_failure(result)
-            if not go_on:
+            _tell_failure(result, options)
+            if not options.all:
                 break
         now = time.monotonic()
         if terminal and now - told > PROGRESS_EVERY_S:
@@ -72,7 +80,8 @@ def _report(results: Iterator[Result], count: int, *, digest: bool, go_on: bool)
     seconds = time.monotonic() - began
     kinds = ", ".join(f"{kind} {times}" for kind, times in sorted(faults.items()))
     print(
-        f"{done} seeds, {failed} failed; {total.tasks} tasks, {total.events} events, "
+        f"{done} seeds, {failed} failed; {total.nodes} nodes, {total.tasks} tasks, "
+        f"{total.suspicions} suspicions, {total.events} events, "
         f"{total.virtual_s / 3600:.1f} virtual hours; {seconds:.1f} s, "
         f"{done / max(seconds, 1e-9):.0f} seeds/s"
     )
@@ -80,11 +89,13 @@ def _report(results: Iterator[Result], count: int, *, digest: bool, go_on: bool)
     return 1 if failed else 0
 
 
-def _tell_failure(result: Result) -> None:
-    print(f"\nseed {result.seed}: {result.failure}")
-    for line in result.story:
+def _tell_failure(result: Result, options: argparse.Namespace) -> None:
+    print(f"\nseed {result.seed}, {result.nodes} nodes: {result.failure}")
+    for line in result.told(options.task, options.node):
         print(f"  {line}")
-    print(f"again: python -m leoronic.sim --seed {result.seed}\n")
+    size = f" --nodes {options.nodes}" if options.nodes else ""
+    print(f"again: python -m leoronic.sim --seed {result.seed}{size}")
+    print("       with --task ID and --node NAME for the story of another\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The simulated people: submit, submit again, cancel, hold, release, redo, tag, drain.
+"""The simulated people: submit, submit again, cancel, hold, release, redo, tag, drain, anywhere.
 
-What they were told is what they hold the node to.
+What they were told is what they hold the cluster to.
 """
 
 from __future__ import annotations
@@ -14,32 +14,43 @@ from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.queue_messages import Accepted, ChangeTasks, SubmitSpecs
 from leoronic.core.spec import TaskSpec
 from leoronic.errors import LeoronicError
-from leoronic.sim.clock import Clock
-from leoronic.sim.facts import TaskFacts
-from leoronic.sim.invariants import Invariants
+from leoronic.sim.cluster import Cluster
+from leoronic.sim.facts import Facts, TaskFacts
 from leoronic.sim.node import SimNode
 from leoronic.sim.plan import parse_plan
 from leoronic.sim.story import Violation
 from leoronic.sim.workload import FILE, TAGS, Maker, may_be_parent
 
-MEND_EVERY_S = 20.0
-
 
 class Client:
-    """Works with one node. `acknowledged` are the ids it was promised."""
+    """Works with some nodes of a cluster. `promised[task]` are the nodes that were named."""
 
-    def __init__(
-        self, clock: Clock, chance: Random, node: SimNode, invariants: Invariants, maker: Maker
-    ) -> None:
-        self.acknowledged: set[str] = set()
-        self._clock = clock
+    def __init__(self, cluster: Cluster, chance: Random, maker: Maker) -> None:
+        self.promised: dict[str, set[str]] = {}
+        self._clock = cluster.clock
         self._chance = chance
-        self._node = node
-        self._facts = invariants.facts
+        self._cluster = cluster
         self._maker = maker
+        self._at = [chance.choice(cluster.nodes).name for _ in range(chance.choice((1, 2, 9)))]
         self._parents: list[str] = []
         self._doubtful: set[int] = set()  # serials that may be on disk though nobody said so
         self._refused: set[int] = set()
+
+    # ---- where ----
+
+    def _node(self) -> SimNode:
+        """Where to ask: at one of the usual nodes, or another while that is down."""
+        usual = self._chance.choice(self._at)
+        node = next(node for node in self._cluster.nodes if node.name == usual)
+        if node.up or self._chance.random() < 0.2:
+            return node
+        return self._chance.choice(self._cluster.nodes)
+
+    def _facts(self, node: SimNode) -> Facts:
+        return self._cluster.watch(node).facts
+
+    def _some_facts(self) -> Facts:
+        return self._facts(self._node())
 
     # ---- phase one ----
 
@@ -51,32 +62,39 @@ class Client:
             spec = self._maker.spec([*self._parents[-8:], *inside])
             specs.append(spec)
             inside += [ref for ref in (spec.id, spec.name) if ref and may_be_parent(spec)]
-        self._submit(specs, 0)
+        self.submit(specs)
 
-    def _submit(self, specs: list[TaskSpec], tries: int) -> None:
+    def submit(self, specs: list[TaskSpec], tries: int = 0, node: SimNode | None = None) -> None:
+        """Submit these; again elsewhere if it fails and they carry ids of their own."""
+        node = node or self._node()
         answered: list[bool] = []
 
         def told(result: object, error: LeoronicError | None) -> None:
             answered.append(True)
             if isinstance(result, Accepted):
-                self._accepted(specs, result.ids)
+                self._accepted(node, specs, result)
             elif error is not None:
                 self._turned_down(specs, error, tries)
 
-        self._node.call("queue", SubmitSpecs(specs, "sim"), told)
+        node.call("queue", SubmitSpecs(specs, "sim"), told)
         repeatable = all(spec.id for spec in specs) and not answered and tries < 4
         if repeatable and self._chance.random() < 0.2:
-            # Some do not wait for an answer, and ask again meanwhile.
-            self._clock.after(self._chance.random() * 0.01, lambda: self._submit(specs, 9))
+            # Some do not wait for an answer, and ask again meanwhile, maybe somewhere else.
+            most_s = self._chance.choice((0.01, 3.0))
+            self._clock.after(self._chance.random() * most_s, lambda: self.submit(specs, 9))
 
-    def _accepted(self, specs: list[TaskSpec], ids: list[str]) -> None:
-        for spec, task in zip(specs, ids, strict=True):
-            if task not in self._facts.tasks:
-                raise Violation("what is acknowledged is on disk", f"{task} {spec}", task)
-            if task not in self.acknowledged:
-                self.acknowledged.add(task)
-                if may_be_parent(spec):
-                    self._parents += [task, spec.name] if spec.name else [task]
+    def _accepted(self, node: SimNode, specs: list[TaskSpec], accepted: Accepted) -> None:
+        for spec, task in zip(specs, accepted.ids, strict=True):
+            for holder in (node.id, *accepted.held_by):
+                if task not in self._cluster.watches[holder].facts.tasks:
+                    raise Violation(
+                        "what is acknowledged is on the disks that are named",
+                        f"{task} is not at {holder}: {spec}",
+                        task,
+                    )
+            if task not in self.promised and may_be_parent(spec):
+                self._parents += [task, spec.name] if spec.name else [task]
+            self.promised.setdefault(task, set()).update((node.id, *accepted.held_by))
 
     def _turned_down(self, specs: list[TaskSpec], error: LeoronicError, tries: int) -> None:
         serials = {parse_plan(str(s.command)).serial for s in specs if not s.redo_of}
@@ -85,22 +103,20 @@ class Client:
         else:
             self._doubtful |= serials
         if tries < 4 and all(spec.id for spec in specs):
-            self._clock.after(self._chance.random() * 5, lambda: self._submit(specs, tries + 1))
+            self._clock.after(self._chance.random() * 5, lambda: self.submit(specs, tries + 1))
 
     def change_some(self) -> None:
-        """Cancel, hold or release a few tasks or elements."""
+        """Cancel, hold or release a few tasks or elements, maybe at two nodes at once."""
         tasks = self._some(3)
         if tasks:
-            self._change(self._chance.choice(("cancel", "hold", "hold", "release")), tasks)
+            for _ in range(self._chance.choice((1, 1, 2))):
+                self._change(self._chance.choice(("cancel", "hold", "hold", "release")), tasks)
 
     def _change(self, what: str, tasks: list[str]) -> None:
-        def told(result: object, error: LeoronicError | None) -> None:
-            pass
-
-        self._node.call("queue", ChangeTasks(what, tasks, "by hand"), told)
+        self._node().call("queue", ChangeTasks(what, tasks, "by hand"), _ignore)
 
     def _some(self, most: int) -> list[str]:
-        known = list(self._facts.tasks.values())
+        known = list(self._some_facts().tasks.values())
         if not known:
             return []
         chosen = [self._chance.choice(known) for _ in range(self._chance.randint(1, most))]
@@ -113,7 +129,7 @@ class Client:
 
     def redo_some(self) -> None:
         """Submit an ended task again, as a new one."""
-        ended = [t for t in self._facts.tasks.values() if t.final and t.elements is None]
+        ended = [t for t in self._some_facts().tasks.values() if t.final and t.elements is None]
         if ended:
             self.redo(self._chance.choice(ended))
 
@@ -129,40 +145,44 @@ class Client:
             if not indexes:
                 return
             spec = msgspec.structs.replace(spec, only=indexes)
-        self._submit([spec], 9)
+        self.submit([spec], 9)
 
     def tag_some(self) -> None:
         """Add or remove a tag."""
         tag = SetTag(self._chance.choice(TAGS), self._chance.random() < 0.5)
-        self._node.call("runner", tag, lambda result, error: None)
+        self._node().call("runner", tag, _ignore)
 
     def drain(self) -> None:
-        """Drain for a while."""
-        self._node.call("runner", SetDraining(True), lambda result, error: None)
+        """Drain a node for a while."""
+        self._node().call("runner", SetDraining(True), _ignore)
         self._clock.after(self._chance.random() * 60, self.undrain)
 
     def undrain(self) -> None:
-        """Let tasks start again."""
-        self._node.call("runner", SetDraining(False), lambda result, error: None)
+        """Let tasks start again, everywhere."""
+        for node in self._cluster.nodes:
+            node.call("runner", SetDraining(False), _ignore)
 
     def put_file(self) -> None:
         """The file that tasks wait for is there now, or gone again."""
-        (self._node.files.add if self._chance.random() < 0.7 else self._node.files.discard)(FILE)
+        files = self._chance.choice(self._cluster.nodes).files
+        (files.add if self._chance.random() < 0.7 else files.discard)(FILE)
 
     # ---- phase two ----
 
     def mend(self, round_number: int) -> None:
         """One round of doing what a person would do about tasks that cannot go on."""
-        self._node.files.add(FILE)
-        if round_number % 3 == 0:
-            for tag in TAGS:
-                on = bool(round_number // 3 % 2)
-                self._node.call("runner", SetTag(tag, on), lambda result, error: None)
+        for node in self._cluster.nodes:
+            node.files.add(FILE)
+            if round_number % 3 == 0:
+                for tag in TAGS:
+                    on = bool(round_number // 3 % 2)
+                    node.call("runner", SetTag(tag, on), _ignore)
         self.undrain()
-        for task in list(self._facts.lives()):
-            self._mend(task, round_number)
+        facts = self._some_facts()
+        for task in list(facts.lives()):
+            self._mend(facts, task, round_number)
 
-    def _mend(self, task: TaskFacts, round_number: int) -> None:
+    def _mend(self, facts: Facts, task: TaskFacts, round_number: int) -> None:
         plan = parse_plan(str(task.spec.command))
         endless = "forever" in plan.flags and task.spec.time_limit is None
         if plan.serial in self._maker.impossible or endless:
@@ -170,8 +190,8 @@ class Client:
             return
         elements = [p for p in task.parts if split_element(p) and not task.parts[p].final]
         self._change("release", [task.id, *elements])
-        culprits = [self._facts.tasks[a.id] for a in task.spec.after if a.id in self._facts.tasks]
-        culprits = [self._newest(culprit) for culprit in culprits]
+        culprits = [facts.tasks[a.id] for a in task.spec.after if a.id in facts.tasks]
+        culprits = [_newest(facts, culprit) for culprit in culprits]
         culprits = [c for c in culprits if c.final]
         if culprits and round_number % 2 == 1:
             culprit = self._chance.choice(culprits)
@@ -179,25 +199,43 @@ class Client:
                 self.redo(culprit)
             elif round_number >= 9:
                 self._change("cancel", [task.id])
+        elif round_number >= 11 and self._lost_parents(facts, task):
+            self._change("cancel", [task.id])
 
-    def _newest(self, task: TaskFacts) -> TaskFacts:
-        while task.redone_as:
-            task = self._facts.tasks[task.redone_as[-1]]
-        return task
+    def _lost_parents(self, facts: Facts, task: TaskFacts) -> bool:
+        """Whether what it runs after burned with all who held it."""
+        return any(after.id not in facts.tasks for after in task.spec.after)
+
+    # ---- at the end ----
 
     def check(self) -> None:
         """Promises, once everything is quiet."""
-        for task in sorted(self.acknowledged):
-            facts = self._facts.tasks.get(task)
-            if facts is None:
+        facts = self._facts(self._cluster.nodes[0])
+        destroyed = self._cluster.history.destroyed
+        for task in sorted(self.promised):
+            known = facts.tasks.get(task)
+            if known is None:
+                if self.promised[task] <= destroyed:
+                    continue  # all that were named burned
                 raise Violation("an acknowledged task is never lost", task, task)
-            if not facts.final:
+            if not known.final:
                 raise Violation("an acknowledged task becomes final", task, task)
-        kept = {parse_plan(str(t.spec.command)).serial for t in self._facts.tasks.values()}
+        kept = {parse_plan(str(t.spec.command)).serial for t in facts.tasks.values()}
         broken = (self._refused - self._doubtful) & kept
         accepted = {
-            parse_plan(str(self._facts.tasks[task].spec.command)).serial
-            for task in self.acknowledged
+            parse_plan(str(facts.tasks[task].spec.command)).serial
+            for task in self.promised
+            if task in facts.tasks
         }
         if broken - accepted:
             raise Violation("what is refused is not done", f"tasks number {sorted(broken)}")
+
+
+def _newest(facts: Facts, task: TaskFacts) -> TaskFacts:
+    while task.redone_as:
+        task = facts.tasks[task.redone_as[-1]]
+    return task
+
+
+def _ignore(_result: object, _error: LeoronicError | None) -> None:
+    """Nobody waits for this answer."""

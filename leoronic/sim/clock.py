@@ -1,4 +1,4 @@
-"""Virtual time: a heap of what happens next, and a wall clock that may be set wrong.
+"""Virtual time: a heap of what happens next; and the two clocks of each machine.
 
 Nothing here waits. Equal times keep the order in which they were asked for, so a run depends on its
 seed alone.
@@ -26,18 +26,13 @@ class Handle:
 
 
 class Clock:
-    """`now`: steady virtual seconds from 0. `wall()`: what the machines are told."""
+    """`now`: the virtual seconds of the whole world, from 0."""
 
     def __init__(self) -> None:
         self.now = 0.0
-        self.offset_s = 0.0
         self.events = 0
         self._number = 0
         self._heap: list[tuple[float, int, Handle]] = []
-
-    def wall(self) -> float:
-        """Seconds since the epoch, as the (skewed) clock of the machine has it."""
-        return EPOCH_S + self.now + self.offset_s
 
     def after(self, delay_s: float, action: Callable[[], None]) -> Handle:
         """Do `action` in `delay_s` virtual seconds."""
@@ -61,3 +56,24 @@ class Clock:
                 action()
                 return True
         return False
+
+
+class MachineClock:
+    """The clocks of one machine: `wall` may be set wrong, `steady` counts from its boot."""
+
+    def __init__(self, clock: Clock, offset_s: float = 0.0, uptime_s: float = 100.0) -> None:
+        self.clock = clock
+        self.offset_s = offset_s
+        self._booted_at = clock.now - uptime_s
+
+    def wall(self) -> float:
+        """Seconds since the epoch, as the (skewed) clock of the machine has it."""
+        return EPOCH_S + self.clock.now + self.offset_s
+
+    def steady(self) -> float:
+        """Seconds since it booted; goes on while its processes stand still."""
+        return self.clock.now - self._booted_at
+
+    def boot(self) -> None:
+        """It was without power: the steady clock begins anew."""
+        self._booted_at = self.clock.now - 1.0

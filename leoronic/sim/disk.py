@@ -1,8 +1,9 @@
 """The journal's host: the real journal code on a real SQLite in memory, and a disk that fails.
 
-It does what `actors/journal.py` does: group commit, `Committed` to the queue before `Appended` to
-the sender, loads only between two commits, questions answered from what is committed. What is
-written becomes visible and durable together, at one moment of the commit.
+It does what `actors/journal.py` does: group commit of what this node writes and of what it takes
+from others, `Committed` to the queue before `Appended` to the sender, loads only between two
+commits, questions answered from what is committed. What is written becomes visible and durable
+together, at one moment of the commit.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable
 from itertools import islice
+from typing import NamedTuple
 
-from leoronic.core.entries import Numbered, Submitted
+from leoronic.core.entries import Numbered, Started, Submitted, decode
 from leoronic.core.executor_messages import LoadOpen, Open
 from leoronic.core.gates import search
 from leoronic.core.queue_messages import (
@@ -22,23 +24,40 @@ from leoronic.core.queue_messages import (
     CommandsMatched,
     Committed,
     FetchSpecs,
+    Flip,
     Loaded,
     LoadLive,
     Lookup,
     MatchCommands,
     SpecsFetched,
 )
-from leoronic.core.run import AttemptKey
+from leoronic.core.replication_messages import (
+    Body,
+    LoadVector,
+    PageRead,
+    ReadPage,
+    Take,
+    TakeFailed,
+    Taken,
+    VectorLoaded,
+)
+from leoronic.core.replication_messages import Written as WrittenBodies
+from leoronic.core.spec import TaskSpec
 from leoronic.errors import DiskFull
 from leoronic.journal.database import create
 from leoronic.journal.journal import Journal
 from leoronic.journal.reads import Reads
 from leoronic.sim.hosts import Mailbox, Node
+from leoronic.sim.observer import Observer
+from leoronic.sim.switches import INTACT, Switches
 
 # Small, so that small worlds need several.
 SLICE_ENTRIES = 16
 
-_Batch = list[tuple[Append, frozenset[AttemptKey]]]
+# As in `actors/journal.py`: how long a start waits for its task to come from another node.
+UNKNOWN_S = 1.0
+
+_Job = Append | Take
 
 
 class Disk:
@@ -48,20 +67,21 @@ class Disk:
     Without `fsync` a power loss takes back what was committed since the last accidental sync.
     """
 
-    def __init__(self, node_id: str, *, fsync: bool = True) -> None:
+    def __init__(self, node_id: str, switches: Switches = INTACT) -> None:
         self.node_id = node_id
-        self.fsync = fsync
+        self.fsync = switches.fsync
+        self.switches = switches
         self.full = 0
         self.commit_s = 0.001
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
         create(self._connection, node_id)
         self._synced = b""
-        if not fsync:
+        if not self.fsync:
             self.sync()
 
     def open(self) -> tuple[Journal, Reads]:
         """The database, as a core that starts finds it."""
-        journal = Journal(self._connection, self.node_id)
+        journal = self.switches.sabotage(Journal(self._connection, self.node_id))
         return journal, Reads(self._connection)
 
     def sync(self) -> None:
@@ -85,18 +105,27 @@ class _Scan:
         self.found: list[str] = []
 
 
-class JournalHost(Mailbox):
-    """One life of the journal actor. `committed` is told of all that is on disk now."""
+class _Overdue(NamedTuple):
+    """An append was kept back long enough."""
 
-    def __init__(self, node: Node, disk: Disk, committed: Callable[[list[Numbered]], None]) -> None:
+    append: Append
+
+
+class JournalHost(Mailbox):
+    """One life of the journal actor. `observer` is told of all that is on disk now."""
+
+    def __init__(self, node: Node, disk: Disk, observer: Observer) -> None:
         super().__init__(node, "journal")
         self._disk = disk
         self.journal, self.reads = disk.open()
-        self._committed = committed
-        self._waiting: deque[Append] = deque()
-        self._boundary: deque[LoadLive | LoadOpen] = deque()
-        self._writing: list[Append] | None = None
+        self._observer = observer
+        self._waiting: deque[_Job] = deque()
+        self._boundary: deque[LoadLive | LoadOpen | LoadVector] = deque()
+        self._writing: list[_Job] | None = None
+        self._kept_back: list[Append] = []
+        self._overdue: set[int] = set()  # tokens of appends that were kept back long enough
         self._cycle = False
+        self._seen = self._last_place()
 
     @property
     def idle(self) -> bool:
@@ -106,9 +135,12 @@ class JournalHost(Mailbox):
     def take(self, message: object) -> None:
         """Take appends, and answer what is asked of the disk."""
         match message:
-            case Append():
+            case Append() | Take():
                 self._waiting.append(message)
                 self._wake()
+            case ReadPage(token, have, after, bytes_max):
+                page = self.journal.page(have, after, bytes_max)
+                self.node.send("replication", PageRead(token, *page))
             case Lookup(sender, token, refs):
                 self.node.send(sender, self.reads.look_up(token, refs))
             case FetchSpecs(sender, tasks):
@@ -117,10 +149,19 @@ class JournalHost(Mailbox):
                 self.deliver(_Scan(message))
             case _Scan():
                 self._scan(message)
-            case LoadLive(sender) | LoadOpen(sender):
-                self._waiting = deque(a for a in self._waiting if a.sender != sender)
+            case _Overdue(append):
+                if append in self._kept_back:
+                    self._kept_back.remove(append)
+                    self._overdue.add(append.token)
+                    self._waiting.append(append)
+                    self._wake()
+            case LoadLive(sender) | LoadOpen(sender) | LoadVector(sender):
+                self._waiting = deque(job for job in self._waiting if _sender(job) != sender)
+                self._kept_back = [append for append in self._kept_back if append.sender != sender]
                 self._boundary.append(message)
                 self._wake()
+            case _:
+                raise AssertionError(f"the journal does not take {message!r}")
 
     def stop(self, in_order: bool) -> None:
         """A commit under way may or may not have reached the disk."""
@@ -159,13 +200,13 @@ class JournalHost(Mailbox):
         if not self._waiting:
             self._cycle = False
             return
-        batch: list[Append] = []
+        batch: list[_Job] = []
         while self._waiting:
-            append = self._waiting.popleft()
-            if self._disk.full and isinstance(append.entries[0], Submitted):
-                self._fail(append)
+            job = self._waiting.popleft()
+            if self._disk.full and isinstance(job, Append) and _submits(job):
+                self._fail(job)
             else:
-                batch.append(append)
+                batch.append(job)
         self._writing = batch
         self._soon(self._reach_disk, self._disk.commit_s)
 
@@ -173,58 +214,153 @@ class JournalHost(Mailbox):
         writing, self._writing = self._writing, None
         assert writing is not None
         if self._disk.full == 2 and writing:
-            for append in writing:
-                self.journal.write(append.entries)
+            written = [job for job in writing if not self._keep_back(job)]
+            self._write_rows(written)
             self.journal.rollback()
-            for append in writing:
-                self._fail(append)
+            for job in written:
+                self._fail(job)
             self._soon(self._begin)
             return
-        batch, written = self._write(writing)
-        self._soon(lambda: self._publish(batch, written))
+        tell = self._write(writing)
+        self._soon(lambda: self._publish(tell))
 
-    def _write(self, appends: list[Append]) -> tuple[_Batch, list[Numbered]]:
-        batch: _Batch = []
-        written: list[Numbered] = []
-        for append in appends:
-            result = self.journal.write(append.entries)
-            written += result.entries
-            batch.append((append, result.refused))
-        if batch:
-            self.journal.commit()
-            if not self._disk.fsync and self.node.chance.random() < 0.05:
-                self._disk.sync()
-            self._committed(written)
-        return batch, written
+    def _write_rows(self, jobs: list[_Job]) -> list[Callable[[], None]]:
+        """Write it all into one transaction; returns what is to be told once it is on disk."""
+        tell: list[Callable[[], None]] = []
+        first: list[Callable[[], None]] = []
+        bodies: list[Body] = []
+        for job in jobs:
+            if isinstance(job, Take):
+                first.append(self._take_others(job, tell))
+            else:
+                bodies += self._append(job, tell)
+        if bodies:
+            first.append(lambda: self.node.send("replication", WrittenBodies(bodies)))
+        # What was taken before what was written: it may have caused it.
+        return first + tell
 
-    def _publish(self, batch: _Batch, written: list[Numbered]) -> None:
-        for start in range(0, len(written), SLICE_ENTRIES):
-            self.node.send("queue", Committed(written[start : start + SLICE_ENTRIES]))
-        for append, refused in batch:
-            specs = {}
-            if append.want_specs:
-                for entry in append.entries:
-                    task = entry.task  # type: ignore[union-attr]
-                    spec = self.reads.spec(task)
-                    assert spec is not None, f"no spec of {task}"
+    def _write(self, jobs: list[_Job]) -> list[Callable[[], None]]:
+        tell: list[Callable[[], None]] = []
+        takes = [job for job in jobs if isinstance(job, Take)]
+        jobs = [job for job in jobs if not self._keep_back(job)]
+        if not jobs:
+            return tell
+        tell = self._write_rows(jobs)
+        self.journal.commit()
+        if not self._disk.fsync and self.node.chance.random() < 0.05:
+            self._disk.sync()
+        self._observer.committed(self._news())
+        if takes:
+            # What they lacked may have come: they go first, as they came first.
+            self._waiting.extendleft(reversed(self._kept_back))
+            self._kept_back = []
+        return tell
+
+    def _keep_back(self, job: _Job) -> bool:
+        """Whether it has to wait for a task that is not here yet."""
+        if isinstance(job, Take):
+            return False
+        starts = [entry for entry in job.entries if isinstance(entry, Started)]
+        if all(self.journal.knows(entry.task) for entry in starts):
+            return False
+        if job.token in self._overdue:
+            self._overdue.remove(job.token)
+            return False
+        self._kept_back.append(job)
+        self.node.clock.after(UNKNOWN_S, lambda: self._note_overdue(job))
+        return True
+
+    def _note_overdue(self, append: Append) -> None:
+        if self.alive:
+            self.deliver(_Overdue(append))
+
+    def _append(self, append: Append, tell: list[Callable[[], None]]) -> list[Body]:
+        written = self.journal.write(append.entries)
+        number = self.journal.number
+        refused = written.refused | written.unknown
+        tell.append(lambda: self._commit(written.entries, written.orders, written.flips))
+        tell.append(
+            lambda: self.node.send(
+                append.sender,
+                Appended(append.token, refused, self._specs(append), number),
+            )
+        )
+        return written.bodies
+
+    def _take_others(self, take: Take, tell: list[Callable[[], None]]) -> Callable[[], None]:
+        taken = self.journal.take(take.bodies, take.floor, take.have)
+        tell.append(lambda: self._commit(taken.entries, taken.orders, taken.flips))
+        answer = Taken(take.token, taken.have, taken.refused)
+        return lambda: self.node.send("replication", answer)
+
+    def _commit(self, entries: list[Numbered], orders: dict[str, int], flips: list[Flip]) -> None:
+        for start in range(0, max(len(entries), bool(flips)), SLICE_ENTRIES):
+            part = entries[start : start + SLICE_ENTRIES]
+            last = start + SLICE_ENTRIES >= len(entries)
+            self.node.send("queue", Committed(part, orders, flips if last else []))
+
+    def _specs(self, append: Append) -> dict[str, TaskSpec]:
+        specs: dict[str, TaskSpec] = {}
+        if append.want_specs:
+            for entry in append.entries:
+                task = entry.task  # type: ignore[union-attr]
+                spec = self.reads.spec(task)
+                if spec is not None:
                     specs[task] = spec
-            self.node.send(append.sender, Appended(append.token, refused, specs))
+        return specs
+
+    def _publish(self, tell: list[Callable[[], None]]) -> None:
+        for action in tell:
+            action()
         self._begin()
 
-    def _fail(self, append: Append) -> None:
-        self.node.send(append.sender, AppendFailed(append.token, DiskFull("the disk is full")))
+    def _news(self) -> list[Numbered]:
+        """All entries that the last commit brought, as they are on disk."""
+        rows = self.journal.connection.execute(
+            "SELECT seq, node, number, body FROM entries e JOIN origins o ON o.origin = e.origin "
+            "WHERE seq > ? ORDER BY seq",
+            (self._seen,),
+        ).fetchall()
+        if rows:
+            self._seen = rows[-1][0]
+        return [Numbered(node, number, decode(body)) for _, node, number, body in rows]
+
+    def _last_place(self) -> int:
+        [last] = self.journal.connection.execute(
+            "SELECT coalesce(max(seq), 0) FROM entries"
+        ).fetchone()
+        return int(last)
+
+    def _fail(self, job: _Job) -> None:
+        error = DiskFull("the disk is full")
+        if isinstance(job, Append):
+            self.node.send(job.sender, AppendFailed(job.token, error))
+        else:
+            self.node.send("replication", TakeFailed(job.token, error))
 
     def _load_all(self) -> None:
         while self._boundary:
             message = self._boundary.popleft()
-            if isinstance(message, LoadOpen):
-                node = self._disk.node_id
-                attempts, tags = self.reads.open_attempts(node), self.reads.tags(node)
-                answer = Open(attempts, tags, message.life)
-                self.node.send(message.sender, answer)
-            else:
-                for loaded in load_live(self.journal, self.reads, message.life):
-                    self.node.send(message.sender, loaded)
+            node = self._disk.node_id
+            match message:
+                case LoadOpen(sender, life):
+                    attempts, tags = self.reads.open_attempts(node), self.reads.tags(node)
+                    self.node.send(sender, Open(attempts, tags, life))
+                case LoadVector(sender, life):
+                    have, floor = self.journal.vector(), self.journal.floor()
+                    self.node.send(sender, VectorLoaded(node, have, floor, life))
+                case LoadLive(sender, life):
+                    self._observer.loads_live(life)
+                    for loaded in load_live(self.journal, self.reads, life):
+                        self.node.send(sender, loaded)
+
+
+def _sender(job: _Job) -> str:
+    return job.sender if isinstance(job, Append) else "replication"
+
+
+def _submits(append: Append) -> bool:
+    return isinstance(append.entries[0], Submitted)
 
 
 def load_live(journal: Journal, reads: Reads, life: int) -> list[Loaded]:

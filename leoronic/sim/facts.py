@@ -1,6 +1,7 @@
-"""A second, naive reading of the journal: what happened to each task, entry by entry.
+"""A second, naive reading of a journal: what happened to each task, by the entries one node holds.
 
-It shares no code with the queue or the tables; where the two disagree, one of them is wrong.
+Nothing is kept but what the entries said, and every state is worked out anew from all of it. It
+shares no code with the queue or the tables; where the two disagree, one of them is wrong.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from collections.abc import Iterator
 
 from leoronic.core.entries import (
     Cancelled,
-    Ended,
-    Entry,
     Finished,
+    Held,
     Lost,
+    Numbered,
+    Released,
     Started,
     Submitted,
 )
@@ -21,32 +23,87 @@ from leoronic.sim.story import Violation
 
 LOSSES_MAX = 5
 
+RunKey = tuple[int, str]
+"""(attempt, node)."""
+
+
+class RunFacts:
+    """All that was said about one run. It is *over* once it has an end of any kind."""
+
+    def __init__(self) -> None:
+        self.finished: Finished | None = None
+        self.lost = False
+        self.held_by_loss = False
+        self.never_began = False
+
+    @property
+    def end(self) -> str:
+        """`ended`, `never`, `lost` or '' by the rule that the more certain word counts."""
+        if self.finished is not None:
+            return "ended"
+        if self.never_began:
+            return "never"
+        return "lost" if self.lost else ""
+
 
 class Part:
-    """What runs: a task, or one element of an array. `ends[n]` is how attempt n ended, or ''."""
+    """What runs: a task, or one element of an array."""
 
     def __init__(self, id: str, base: TaskFacts) -> None:
         self.id = id
         self.base = base
-        self.ends: dict[int, str] = {}
-        self.final = ""
+        self.runs: dict[RunKey, RunFacts] = {}
+        self.cancelled = False
+        self.forgiven = 0
+        self.final = ""  # kept up to date by `TaskFacts.settle`
 
-    def count(self, end: str) -> int:
-        """How many attempts ended so: `failed` or `lost`."""
-        return sum(known == end for known in self.ends.values())
+    @property
+    def attempt(self) -> int:
+        """The highest attempt known."""
+        return max((attempt for attempt, _ in self.runs), default=0)
+
+    def outcome(self) -> tuple[str, object]:
+        """(state or '', what decided it): the highest (attempt, succeeded, node) of final ends."""
+        if self.cancelled:
+            return "cancelled", None
+        best: tuple[int, bool, str] | None = None
+        for (attempt, node), run in self.runs.items():
+            if run.finished is not None and run.finished.final:
+                rank = (attempt, run.finished.outcome.succeeded, node)
+                best = rank if best is None or rank > best else best
+        if best is None:
+            return "", None
+        return ("succeeded" if best[1] else "failed"), best
+
+    def lost_hold(self) -> bool:
+        """Whether a loss holds it: one that asked for it, or the last of too many."""
+        return any(
+            run.held_by_loss and run.end == "lost" and attempt > self.forgiven
+            for (attempt, _), run in self.runs.items()
+        )
 
 
 class TaskFacts:
-    """One submitted task; `number` is that of its entry."""
+    """One submitted task. `order` is when this node heard of it first."""
 
-    def __init__(self, id: str, number: int, spec: TaskSpec) -> None:
+    def __init__(self, id: str, order: int) -> None:
         self.id = id
-        self.number = number
-        self.spec = spec
-        self.final = ""
-        self.elements = element_count(spec)
+        self.order = order
+        self.submits: dict[str, Submitted] = {}
+        self.spec: TaskSpec
+        self.origin = ""
+        self.elements: int | None = None
         self.parts: dict[str, Part] = {}
+        self.held: tuple[int, bool] = (0, False)
+        self.final = ""
         self.redone_as: list[str] = []
+
+    def submitted(self, origin: str, entry: Submitted) -> None:
+        """Of several submissions of one id, the first one holds."""
+        self.submits.setdefault(origin, entry)
+        self.origin = min(self.submits, key=lambda o: (self.submits[o].at, o))
+        self.spec = self.submits[self.origin].spec
+        self.elements = element_count(self.spec)
 
     def part(self, id: str) -> Part:
         """The task itself, or the element of this id."""
@@ -55,12 +112,29 @@ class TaskFacts:
             found = self.parts[id] = Part(id, self)
         return found
 
+    def settle(self) -> None:
+        """Work out what is final."""
+        for part in self.parts.values():
+            part.final = part.outcome()[0]
+        itself = self.parts.get(self.id)
+        self.final = "" if itself is None else itself.final
+        if self.elements is not None and not self.final:
+            finals = [p.final for p in self.parts.values() if p.id != self.id and p.final]
+            if len(finals) == self.elements:
+                ranked = (state for state in ("failed", "cancelled") if state in finals)
+                self.final = next(ranked, "succeeded")
+
+    def is_held(self) -> bool:
+        """Whether it as a whole must not start."""
+        return self.held[1]
+
 
 class Facts:
-    """All that the journal says."""
+    """All that the entries of one node say. `log` are these, in its local order."""
 
     def __init__(self) -> None:
         self.tasks: dict[str, TaskFacts] = {}
+        self.log: list[Numbered] = []
 
     def base(self, id: str) -> TaskFacts:
         """The task of this id or of this element."""
@@ -77,115 +151,80 @@ class Facts:
         """Tasks that are not final."""
         return (task for task in self.tasks.values() if not task.final)
 
-    def happens(self, number: int, entry: Entry) -> None:
-        """One more entry is on disk. Raises `Violation` if it must not be."""
+    def happens(self, numbered: Numbered) -> str:
+        """One more entry is on this node's disk. Returns the task it is about, or ''."""
+        self.log.append(numbered)
+        entry = numbered.entry
         match entry:
-            case Submitted(task, spec):
-                self._submitted(task, number, spec)
-            case Started(task, attempt):
-                self._started(self.part(task), attempt)
+            case Submitted():
+                self._submitted(numbered.origin, entry)
+            case Started(task, attempt, node):
+                self.part(task).runs.setdefault((attempt, node), RunFacts())
             case Finished():
-                self._finished(self.part(entry.task), entry)
+                run = self._run(entry.task, entry.attempt, entry.node)
+                run.finished = run.finished or entry
             case Lost():
-                self._lost(self.part(entry.task), entry)
+                run = self._run(entry.task, entry.attempt, entry.node)
+                run.lost = run.lost or entry.begun
+                run.never_began = run.never_began or not entry.begun
+                run.held_by_loss = run.held_by_loss or (entry.hold and entry.begun)
             case Cancelled(task):
-                self._cancelled(self.part(task))
-            case Ended(task, state):
-                self._ended(self.base(task), state)
+                self.part(task).cancelled = True
+            case Held(task, revision):
+                self._turn(task, revision, True)
+            case Released(task, revision, _, attempt):
+                self._turn(task, revision, False)
+                part = self.part(task)
+                part.forgiven = max(part.forgiven, attempt)
             case _:
-                pass
+                return ""
+        about = self.base(entry.task)
+        about.settle()
+        return about.id
 
-    def _submitted(self, id: str, number: int, spec: TaskSpec) -> None:
-        if id in self.tasks:
-            raise Violation("an id is one task", f"{id} was submitted twice", id)
-        self.tasks[id] = TaskFacts(id, number, spec)
-        redone = self.tasks.get(spec.redo_of)
-        if redone is not None:
-            redone.redone_as.append(id)
+    def _submitted(self, origin: str, entry: Submitted) -> None:
+        known = self.tasks.get(entry.task)
+        if known is None:
+            known = self.tasks[entry.task] = TaskFacts(entry.task, len(self.log))
+            redone = self.tasks.get(entry.spec.redo_of)
+            if redone is not None:
+                redone.redone_as.append(entry.task)
+        known.submitted(origin, entry)
 
-    def _started(self, part: Part, attempt: int) -> None:
-        if part.final or part.base.final:
-            final = part.final or part.base.final
-            raise Violation("what is final never starts", f"{part.id} is {final}", part.id)
-        if attempt != len(part.ends) + 1:
-            raise Violation("attempts are numbered", f"{part.id} attempt {attempt}", part.id)
-        if attempt > 1 and not part.ends[attempt - 1]:
-            raise Violation(
-                "a second run follows a recorded loss or failure",
-                f"{part.id} attempt {attempt} started, {attempt - 1} has no end",
-                part.id,
-            )
-        self.check_dependencies(part.base)
-        part.ends[attempt] = ""
+    def _run(self, task: str, attempt: int, node: str) -> RunFacts:
+        run = self.part(task).runs.get((attempt, node))
+        if run is None:
+            raise Violation("only what started ends", f"{task} attempt {attempt} on {node}", task)
+        return run
 
-    def check_dependencies(self, task: TaskFacts) -> None:
-        """Whether what it runs after came true."""
+    def _turn(self, id: str, revision: int, on: bool) -> None:
+        """The highest revision counts; of two equal ones the hold."""
+        task = self.base(id)
+        if id == task.id:
+            task.held = max(task.held, (revision, on))
+
+    def is_held(self, id: str) -> bool:
+        """Whether this task or element must not start: it, its array, or by a loss."""
+        task = self.base(id)
+        part = task.parts.get(id)
+        whole = task.parts.get(task.id)
+        return (
+            task.is_held()
+            or (part is not None and part.lost_hold())
+            or (whole is not None and whole.lost_hold())
+        )
+
+    def broken_dependency(self, task: TaskFacts) -> str:
+        """What it runs after and has not come true; '' if all has."""
         for after in task.spec.after:
             if not self._came_true(after.id, after.when, depth=0):
-                raise Violation(
-                    "no task starts before its `after` holds",
-                    f"{task.id} runs after {after.id} has {after.when}",
-                    task.id,
-                )
+                return f"{task.id} runs after {after.id} has {after.when}"
+        return ""
 
     def _came_true(self, id: str, when: str, depth: int) -> bool:
         task = self.tasks.get(id)
         if task is None or depth > 50:
             return False
-        if task.final and (when in ("ended", task.final)):
+        if task.final and when in ("ended", task.final):
             return True
         return any(self._came_true(redo, when, depth + 1) for redo in task.redone_as)
-
-    def _finished(self, part: Part, entry: Finished) -> None:
-        end = part.ends.get(entry.attempt)
-        if end is None:
-            raise Violation("only what started ends", f"{part.id} {entry.attempt}", part.id)
-        if end:
-            return  # the first word counts
-        retries = part.base.spec.retries
-        failures = part.count("failed")
-        succeeded = entry.outcome.succeeded
-        cancelled = bool(part.final or part.base.final)
-        if not entry.final and (succeeded or failures >= retries):
-            raise Violation(
-                "retries are bounded", f"{part.id} attempt {entry.attempt} is not final", part.id
-            )
-        if entry.final and not succeeded and not cancelled and failures < retries:
-            raise Violation(
-                "a task is tried as often as it says",
-                f"{part.id} gave up after attempt {entry.attempt} with {failures} failures before",
-                part.id,
-            )
-        part.ends[entry.attempt] = "succeeded" if succeeded else "failed"
-        if entry.final:
-            self._finalise(part, part.ends[entry.attempt])
-
-    def _finalise(self, part: Part, state: str) -> None:
-        part.final = part.final or state
-        if part.id == part.base.id:
-            part.base.final = part.base.final or state
-
-    def _lost(self, part: Part, entry: Lost) -> None:
-        end = part.ends.get(entry.attempt)
-        if end is None:
-            raise Violation("only what started ends", f"{part.id} {entry.attempt}", part.id)
-        if end:
-            return
-        hold = part.base.spec.on_loss == "hold" or part.count("lost") + 1 >= LOSSES_MAX
-        if entry.hold != hold:
-            raise Violation("a loss is held as the task says", f"{part.id} {entry}", part.id)
-        part.ends[entry.attempt] = "lost"
-
-    def _cancelled(self, part: Part) -> None:
-        self._finalise(part, "cancelled")
-
-    def _ended(self, task: TaskFacts, state: str) -> None:
-        if task.final:
-            return
-        finals = [part.final for part in task.parts.values()]
-        if task.elements is None or len(finals) < task.elements or not all(finals):
-            raise Violation("an array ends when all its elements have", f"{task.id}", task.id)
-        expected = next((s for s in ("failed", "cancelled") if s in finals), "succeeded")
-        if state != expected:
-            raise Violation("an array ends as its elements did", f"{task.id} {state}", task.id)
-        task.final = state

@@ -26,10 +26,10 @@ from leoronic.core.effects import (
     SetTimer,
 )
 from leoronic.core.executor_messages import RunnerDown
-from leoronic.core.scheduler_messages import CheckFiles, FilesPresent
+from leoronic.core.peer import CheckFiles, FilesPresent
 from leoronic.errors import LeoronicError
 from leoronic.sim.clock import Clock, Handle
-from leoronic.sim.story import Story, Violation
+from leoronic.sim.story import Violation
 
 # As in `runtime/machine.py`: a timer that is due this much too early counts.
 EARLY_S_MAX = 0.001
@@ -42,11 +42,13 @@ class Node(Protocol):
 
     clock: Clock
     chance: Random
-    story: Story
     turn_s: float
 
+    def tell(self, who: str, what: object) -> None:
+        """For the story."""
+
     def send(self, to: str, message: object) -> None:
-        """Cast `message` to the actor `to`; lost if it does not run."""
+        """Cast to the actor `to`, or `ACTOR@NODE`; lost if it does not run or is not connected."""
 
     def answer(self, request: object, result: object, error: LeoronicError | None) -> None:
         """A call was answered."""
@@ -96,7 +98,7 @@ class Mailbox:
 
     def _handle_next(self) -> None:
         message = self._items.popleft()
-        self.node.story.tell(self.node.clock.now, self.name, message)
+        self.node.tell(self.name, message)
         self.take(message)
 
     def take(self, message: object) -> None:
@@ -112,16 +114,17 @@ class Mailbox:
 
 
 class MachineHost(Mailbox):
-    """An actor around a pure machine."""
+    """An actor around a pure machine; `time` is the clock that its machine lives by."""
 
-    def __init__(self, node: Node, name: str, machine: Machine) -> None:
+    def __init__(self, node: Node, name: str, machine: Machine, time: Callable[[], float]) -> None:
         super().__init__(node, name)
         self.machine = machine
+        self._time = time
         self._timers: dict[str, Handle] = {}
 
     def take(self, message: object) -> None:
         """Let the machine handle it, and do what it says."""
-        effects = self.machine.handle(message, self.node.clock.wall())
+        effects = self.machine.handle(message, self._time())
         self.node.watch(self.name, message, effects)
         for effect in effects:
             self._perform(effect)
@@ -147,13 +150,12 @@ class MachineHost(Mailbox):
             case CancelTimer(name):
                 self._cancel_timer(name)
             case Log(event, _level, fields):
-                node.story.tell(node.clock.now, self.name, f"log {event} {fields}")
+                node.tell(self.name, f"log {event} {fields}")
 
     def _set_timer(self, name: str, at: float) -> None:
         self._cancel_timer(name)
-        clock = self.node.clock
-        delay_s = max(0.0, at - clock.wall())
-        self._timers[name] = clock.after(delay_s, lambda: self._due(name, at))
+        delay_s = max(0.0, at - self._time())
+        self._timers[name] = self.node.clock.after(delay_s, lambda: self._due(name, at))
 
     def _cancel_timer(self, name: str) -> None:
         timer = self._timers.pop(name, None)
@@ -162,7 +164,7 @@ class MachineHost(Mailbox):
 
     def _due(self, name: str, at: float) -> None:
         del self._timers[name]
-        if self.node.clock.wall() < at - EARLY_S_MAX:
+        if self._time() < at - EARLY_S_MAX:
             self._set_timer(name, at)  # The clock was set back meanwhile.
         else:
             self.deliver(Fired(name))
@@ -175,11 +177,13 @@ class ExecutorHost(MachineHost):
         self,
         node: Node,
         machine: Machine,
+        time: Callable[[], float],
+        *,
         node_id: str,
         ask: Callable[[], None],
         files: set[str],
     ) -> None:
-        super().__init__(node, "runner", machine)
+        super().__init__(node, "runner", machine, time)
         self._node_id = node_id
         self._ask = ask
         self._files = files
@@ -191,8 +195,9 @@ class ExecutorHost(MachineHost):
                 self._ask()
             case Detached():
                 super().take(RunnerDown())
-            case CheckFiles(paths):
+            case CheckFiles(node, paths):
                 present = frozenset(path for path in paths if path in self._files)
-                self.node.send("scheduler", FilesPresent(self._node_id, present))
+                to = "scheduler" if node == self._node_id else f"scheduler@{node}"
+                self.node.send(to, FilesPresent(self._node_id, present))
             case _:
                 super().take(message)

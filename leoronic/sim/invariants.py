@@ -1,84 +1,133 @@
-"""What must hold at every step. Each is a method named after what it demands."""
+"""What must hold at every step on each node. Each is a method named after what it demands."""
 
 from __future__ import annotations
 
-import re
-from collections import Counter
+from collections.abc import Callable
 
-from leoronic.core.conditions import AllWithCmdDone, HasFile, HasTag, NotTag
 from leoronic.core.effects import Effect, Send
-from leoronic.core.entries import Held, Lost, Numbered, Released, decode, encode
-from leoronic.core.queue_messages import Committed, Item, Loaded, Offered, Withdrawn
-from leoronic.core.records import TaskClass
+from leoronic.core.entries import Finished, Lost, Numbered, Started, decode, encode
+from leoronic.core.outcome import Outcome
+from leoronic.core.queue_messages import NodeDown
 from leoronic.core.resources import Capacity, milli
 from leoronic.core.run import AttemptKey, Run
-from leoronic.core.scheduler_messages import Assign, FilesPresent, Offer
-from leoronic.core.spec import TaskSpec, bash_text, command_text
+from leoronic.core.spec import bash_text
 from leoronic.journal.schema import STATE_CODES
 from leoronic.sim.clock import Clock
+from leoronic.sim.decisions import QueueView, SchedulerView
 from leoronic.sim.disk import JournalHost
-from leoronic.sim.facts import Facts, TaskFacts
-from leoronic.sim.node import Observer, SimNode
+from leoronic.sim.facts import LOSSES_MAX, Facts, Part
+from leoronic.sim.history import History, Vector
+from leoronic.sim.node import SimNode
+from leoronic.sim.observer import Observer
 from leoronic.sim.story import Story, Violation
 
 
 class Invariants(Observer):
-    """Sees every message, commit and process of a node. Raises `Violation`."""
+    """Sees every message, commit and process of one node. Raises `Violation`.
 
-    def __init__(self, clock: Clock, story: Story, capacity: Capacity) -> None:
+    `facts` are what its own disk says, `have` how much of each journal that is.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        story: Story,
+        capacity: Capacity,
+        history: History,
+        name: str,
+        *,
+        heard: Callable[[str, str], str],
+    ) -> None:
         self.facts = Facts()
+        self.have: Vector = {}
         self.node: SimNode
         self._clock = clock
         self._story = story
         self._capacity = capacity
+        self._history = history
+        self._name = name
+        self._heard = heard
         self._running: dict[AttemptKey, Run] = {}
         self._ran: dict[AttemptKey, int] = {}  # in which life of the runner
         self._runner_life = 0
-        self._queue = QueueView()
-        self._scheduler = SchedulerView()
-        self._outcomes: dict[str, int] = {}
-        self._touched: set[str] = set()
+        self._loads: dict[int, int] = {}
+        self._queue = QueueView(self.facts)
+        self._scheduler = SchedulerView("")
+        self._ranks: dict[str, object] = {}
 
     # ---- what is seen ----
+
+    def _tell(self, who: str, what: object) -> None:
+        self._story.tell(self._clock.now, f"{self._name}.{who}", what)
 
     def committed(self, entries: list[Numbered]) -> None:
         """Entries reached the disk."""
         touched: dict[str, None] = {}
         for numbered in entries:
-            text = encode(numbered.entry)
-            entry = decode(text)
-            if entry != numbered.entry:
-                raise Violation("entries survive the disk", f"{entry} was {numbered.entry}")
-            self._story.mark(text)
-            self._story.tell(self._clock.now, "disk", entry)
-            if isinstance(entry, Lost):
-                self.only_what_cannot_be_accounted_for_is_lost(entry)
-            self.facts.happens(numbered.number, entry)
-            task = getattr(entry, "task", "")
+            if numbered.origin == self.node.id:
+                self._writes(numbered)
+            else:
+                self._history.takes(self.node.id, numbered, self.have)
+                self._tell("takes", numbered)
+            if self.have.get(numbered.origin, 0) >= numbered.number:
+                raise Violation("an entry is taken once", f"{numbered} again", "")
+            self.have[numbered.origin] = numbered.number
+            task = self.facts.happens(numbered)
             if task:
-                touched[self.facts.base(task).id] = None
+                touched[task] = None
         for task in touched:
-            self.final_never_changes(task)
+            self.final_stays_final(task)
+            self.the_tables_are_the_join(task)
+
+    def _writes(self, numbered: Numbered) -> None:
+        entry = numbered.entry
+        text = encode(entry)
+        if decode(text) != entry:
+            raise Violation("entries survive the disk", f"{decode(text)} was {entry}")
+        self._story.mark(text)
+        self._tell("disk", entry)
+        self.numbers_have_no_gap(numbered)
+        match entry:
+            case Started():
+                self.what_is_final_or_outdone_never_starts(entry)
+            case Finished():
+                self.a_task_is_tried_as_often_as_it_says(entry)
+            case Lost():
+                self.only_what_cannot_be_accounted_for_is_lost(entry)
+                self.a_loss_is_held_as_the_task_says(entry)
+            case _:
+                pass
+        self._history.writes(numbered, self.have)
+
+    def loads_live(self, life: int) -> None:
+        """The queue of this life is told what is on disk now."""
+        self._loads[life] = len(self.facts.log)
 
     def handled(self, who: str, message: object, effects: list[Effect]) -> None:
         """A machine took a message."""
         if who == "queue":
-            self._queue.sees(message)
-            for effect in effects:
-                if isinstance(effect, Send) and isinstance(effect.message, Offered):
-                    for item in effect.message.items:
-                        self.only_what_may_start_is_offered(item, effect.message.task_class)
+            self._queue.sees(message, self._loads)
+            self._queue.offers(effects)
         elif who == "scheduler":
             self._scheduler.sees(message)
+            self._scheduler.assigns(effects)
+        elif who == "membership":
             for effect in effects:
-                if isinstance(effect, Send) and isinstance(effect.message, Assign):
-                    for item, task_class in [*effect.message.items, *effect.message.ahead]:
-                        self.only_what_was_offered_is_assigned(item)
-                        self.the_node_suits_what_is_assigned(item, task_class)
+                if isinstance(effect, Send) and isinstance(effect.message, NodeDown):
+                    self.nobody_is_given_up_whom_another_hears(effect.message)
+
+    def nobody_is_given_up_whom_another_hears(self, message: NodeDown) -> None:
+        """A broken connection, or one way that is clogged, is not death."""
+        through = self._heard(self.node.id, message.node)
+        if through:
+            raise Violation(
+                "nobody is given up whom another hears",
+                f"{self._name} gives up {message.node} ({message.reason}), heard by {through}",
+            )
 
     def process_starts(self, run: Run) -> None:
         """A process exists from now on."""
-        self._story.tell(self._clock.now, "process", f"{run.task} attempt {run.attempt} starts")
+        self._tell("process", f"{run.task} attempt {run.attempt} starts")
         self.started_is_on_disk_before_the_process_exists(run)
         self.an_attempt_runs_once(run)
         self.a_task_runs_once_at_a_time(run)
@@ -88,21 +137,25 @@ class Invariants(Observer):
 
     def process_ends(self, key: AttemptKey) -> None:
         """Nothing of an attempt runs any more."""
-        self._story.tell(self._clock.now, "process", f"{key[0]} attempt {key[1]} is gone")
+        self._tell("process", f"{key[0]} attempt {key[1]} is gone")
         self._running.pop(key, None)
 
     def actor_starts(self, who: str) -> None:
         """A new life knows nothing."""
-        self._story.tell(self._clock.now, who, "starts")
+        self._tell(who, "starts")
         if who == "queue":
-            self._queue = QueueView()
+            self._queue = QueueView(self.facts)
         elif who == "scheduler":
-            self._scheduler = SchedulerView()
+            self._scheduler = SchedulerView(self.node.id)
 
     def runner_starts(self) -> None:
         """What ran before is gone."""
         self._runner_life += 1
-        self._story.tell(self._clock.now, "runner_host", "starts")
+        self._tell("runner_host", "starts")
+
+    def leaves(self) -> None:
+        """Others may give up at once what runs here."""
+        self._history.left.add(self.node.id)
 
     @property
     def running(self) -> int:
@@ -111,19 +164,102 @@ class Invariants(Observer):
 
     # ---- at commits ----
 
+    def numbers_have_no_gap(self, numbered: Numbered) -> None:
+        """Each node numbers its own entries 1, 2, 3..."""
+        if numbered.number != self.have.get(numbered.origin, 0) + 1:
+            raise Violation("a journal has no gap", f"{numbered} after {self.have}")
+
+    def what_is_final_or_outdone_never_starts(self, entry: Started) -> None:
+        """The fence: as far as this disk knows, the task is open and no such attempt exists."""
+        part = self.facts.part(entry.task)
+        if entry.node != self.node.id:
+            raise Violation("only a node itself starts there", f"{entry}", entry.task)
+        final = part.final or part.base.final
+        if final:
+            raise Violation("what is final never starts", f"{part.id} is {final}", part.id)
+        if entry.attempt <= part.attempt:
+            raise Violation(
+                "a run that was outdone never starts",
+                f"{part.id} attempt {entry.attempt}, and {part.attempt} is known",
+                part.id,
+            )
+
+    def a_task_is_tried_as_often_as_it_says(self, entry: Finished) -> None:
+        """Where nobody else ran it meanwhile, a task is retried just as often as it says."""
+        part = self.facts.part(entry.task)
+        run = part.runs.get((entry.attempt, entry.node))
+        if run is None or entry.node != self.node.id:
+            raise Violation("only what started here ends here", f"{entry}", part.id)
+        if run.end or self._history.suspicions or self._history.is_twin(entry.task):
+            return
+        failures = self._history.failures(entry.task)  # wherever they were
+        cancelled = bool(part.final or part.base.final)
+        wanted = entry.outcome.succeeded or failures >= part.base.spec.retries
+        if entry.final and not wanted and not cancelled and not _killed(entry.outcome):
+            raise Violation(
+                "a task is tried as often as it says",
+                f"{part.id} gave up after attempt {entry.attempt}, {failures} failures before",
+                part.id,
+            )
+        if not entry.final and wanted:
+            raise Violation(
+                "retries are bounded", f"{part.id} attempt {entry.attempt} is not final", part.id
+            )
+
     def only_what_cannot_be_accounted_for_is_lost(self, entry: Lost) -> None:
         """While the runner lives on, it knows what became of all that it started."""
+        if entry.node != self.node.id:
+            return  # whether the writer may say so of another is for `History`
         key = (entry.task, entry.attempt)
-        known = self.facts.part(entry.task).ends.get(entry.attempt)
-        if not known and self._ran.get(key) == self._runner_life and self.node.runner is not None:
+        run = self.facts.part(entry.task).runs.get((entry.attempt, entry.node))
+        ended = run is not None and run.end
+        lives = self._ran.get(key) == self._runner_life and self.node.runner is not None
+        if not ended and lives and self.node.id not in self._history.left:
             raise Violation(
                 "only what can't be accounted for is lost",
                 f"{key} is recorded as lost ({entry.suspicion}), and the runner that ran it lives",
                 entry.task,
             )
 
-    def final_never_changes(self, task: str) -> None:
-        """The state on disk is what the entries say, and stays once it is final."""
+    def a_loss_is_held_as_the_task_says(self, entry: Lost) -> None:
+        """`on_loss: hold`, or one loss too many, and it waits for a person."""
+        part = self.facts.part(entry.task)
+        run = part.runs.get((entry.attempt, entry.node))
+        if run is None or run.end or not entry.begun:
+            return
+        losses = sum(r.end == "lost" for r in part.runs.values()) + 1
+        must = part.base.spec.on_loss == "hold" or losses >= LOSSES_MAX
+        if must != entry.hold and not self._history.is_twin(entry.task) and losses < LOSSES_MAX:
+            raise Violation("a loss is held as the task says", f"{part.id} {entry}", part.id)
+
+    def final_stays_final(self, task: str) -> None:
+        """Nothing that ended lives again, and an outcome gives way only to a higher one."""
+        facts = self.facts.tasks[task]
+        for part in facts.parts.values():
+            state, rank = part.outcome()
+            before = self._ranks.get(part.id)
+            if before is not None and not _may_follow(before, (state, rank)):
+                raise Violation(
+                    "final never changes", f"{part.id} was {before}, is {(state, rank)}", part.id
+                )
+            if state:
+                if before is not None and before != (state, rank):
+                    self.an_outcome_changes_only_for_a_reason(part, before)
+                self._ranks[part.id] = (state, rank)
+
+    def an_outcome_changes_only_for_a_reason(self, part: Part, before: object) -> None:
+        """A split, a twin, or a cancel that came at the same time."""
+        history = self._history
+        if part.cancelled or history.suspicions or history.is_twin(part.id):
+            return
+        raise Violation(
+            "an outcome changes only after a split",
+            f"{part.id} was {before}, is {part.outcome()}",
+            part.id,
+        )
+
+    def the_tables_are_the_join(self, task: str) -> None:
+        """The state on disk is what the entries say."""
         journal = self.node.actors["journal"]
         assert isinstance(journal, JournalHost)
         row = journal.journal.connection.execute(
@@ -134,44 +270,50 @@ class Invariants(Observer):
         expected = STATE_CODES.get(self.facts.tasks[task].final, 0)
         if row[0] != expected:
             raise Violation(
-                "tables are the join of the entries", f"{task} is {row[0]}, not {expected}", task
+                "tables are the join of the entries",
+                f"{task} is {row[0]}, not {expected} on {self._name}",
+                task,
             )
-        if self._outcomes.setdefault(task, expected) not in (0, expected):
-            raise Violation("final never changes", f"{task} became {expected}", task)
-        self._outcomes[task] = expected
 
     # ---- at processes ----
 
     def started_is_on_disk_before_the_process_exists(self, run: Run) -> None:
         """And what runs is what was submitted."""
         part = self.facts.part(run.task)
-        if run.attempt not in part.ends:
+        if (run.attempt, self.node.id) not in part.runs:
             raise Violation(
                 "Started is on disk before the process exists", f"{run.key} runs", run.task
             )
-        if run.command != bash_text(part.base.spec):
+        if run.command not in {bash_text(s.spec) for s in part.base.submits.values()}:
             raise Violation("what was never submitted never runs", run.command, run.task)
 
     def an_attempt_runs_once(self, run: Run) -> None:
-        """No attempt number has two processes, ever."""
+        """No attempt number has two processes on one node, ever."""
         if run.key in self._ran:
             raise Violation("an attempt runs once", f"{run.key} runs again", run.task)
 
     def a_task_runs_once_at_a_time(self, run: Run) -> None:
-        """An attempt starts only when the one before it is gone."""
-        other = (run.task, run.attempt - 1)
-        if other in self._running:
-            raise Violation("a task runs once at a time", f"{other} still runs", run.task)
+        """An attempt starts only when the one before it is gone, or was given up by others."""
+        for task, attempt in self._running:
+            if task != run.task:
+                continue
+            known = self.facts.part(task).runs[attempt, self.node.id]
+            explained = known.end or self._history.is_twin(task)
+            if not explained and self.node.id not in self._history.suspected:
+                raise Violation(
+                    "a task runs once at a time", f"attempt {attempt} still runs", run.task
+                )
 
     def nothing_is_over_committed(self, run: Run) -> None:
         """What really runs fits into the node; who wants it alone has it alone."""
         specs = [self.facts.part(one.task).base.spec for one in self._running.values()]
         capacity = self._capacity
         resources = dict(capacity.resources)
+        names = {name for spec in specs for name in spec.resources}
         over = [
             name
-            for name, amount in resources.items()
-            if sum(spec.resources.get(name, 0) for spec in specs) > amount
+            for name in sorted(names)
+            if sum(spec.resources.get(name, 0) for spec in specs) > resources.get(name, 0)
         ]
         if sum(milli(spec.cpus) for spec in specs) > capacity.cpus_milli:
             over.append("cpus")
@@ -184,142 +326,19 @@ class Invariants(Observer):
                 "nothing is over-committed", f"{over} with {sorted(self._running)}", run.task
             )
 
-    # ---- at decisions ----
 
-    def only_what_may_start_is_offered(self, item: Item, task_class: TaskClass) -> None:
-        """As far as the queue has been told: not held, not waiting, its conditions hold."""
-        task = self.facts.base(item.task)
-        if self._queue.is_held(task.id) or self._queue.is_held(item.task):
-            raise Violation("nothing starts while it is held", f"{item} is offered", item.task)
-        self.facts.check_dependencies(task)
-        for gate in task_class.gates:
-            for other in self.facts.lives():
-                if other.number > self._queue.number or other is task:
-                    continue
-                if isinstance(gate, AllWithCmdDone):
-                    shut = _shuts(other.spec, gate)
-                else:
-                    shut = other.number < task.number and self._surely_waits(other)
-                if shut:
-                    raise Violation(
-                        "no task starts before its conditions hold",
-                        f"{item.task}: {gate.text}, but there is {other.id}",
-                        item.task,
-                    )
-
-    def _surely_waits(self, task: TaskFacts) -> bool:
-        return (
-            task.elements is None
-            and not task.parts
-            and not task.spec.after
-            and task.spec.memory <= self._capacity.memory
-            and not self._queue.is_held(task.id)
-        )
-
-    def only_what_was_offered_is_assigned(self, item: Item) -> None:
-        """What was withdrawn in time does not start."""
-        if not self._scheduler.offered[item.task]:
-            raise Violation("only what was offered is assigned", f"{item}", item.task)
-        self._scheduler.offered[item.task] -= 1
-
-    def the_node_suits_what_is_assigned(self, item: Item, task_class: TaskClass) -> None:
-        """Tags and files are as the node last said; a draining node gets only what is its own."""
-        view = self._scheduler
-        assert view.node is not None
-        suits = task_class.node or not view.node.draining
-        for condition in task_class.worker:
-            match condition:
-                case HasTag(tag):
-                    suits = suits and tag in view.node.tags
-                case NotTag(tag):
-                    suits = suits and tag not in view.node.tags
-                case HasFile(path):
-                    suits = suits and path in view.files
-        if not suits:
-            raise Violation("no task starts before its conditions hold", f"{item}", item.task)
+def _killed(outcome: Outcome) -> bool:
+    """Whether it was ended by the node: superseded, or cancelled."""
+    return bool(outcome.reason)
 
 
-class QueueView:
-    """What this life of the queue has been told about holds."""
-
-    def __init__(self) -> None:
-        self.number = 0
-        self._held: dict[str, tuple[int, bool]] = {}
-        self._lost: dict[str, int] = {}
-        self._unheard: set[str] = set()
-
-    def sees(self, message: object) -> None:
-        """The queue took a message."""
-        match message:
-            case Committed(entries):
-                for numbered in entries:
-                    self._hears(numbered)
-            case Loaded():
-                self._loads(message)
-
-    def _loads(self, message: Loaded) -> None:
-        self.number = max(self.number, message.number)
-        for task in message.tasks:
-            self._held[task.task] = (task.revision, task.held is not None)
-            if task.lost_hold:
-                self._lost[task.task] = task.lost_hold
-            for index, element in task.live_elements.items():
-                if element.lost_hold:
-                    self._lost[f"{task.task}.{index}"] = element.lost_hold
-
-    def _hears(self, numbered: Numbered) -> None:
-        self.number = max(self.number, numbered.number)
-        match numbered.entry:
-            case Held(task, revision):
-                self._turn(task, revision, True)
-            case Released(task, revision, _, attempt):
-                self._turn(task, revision, False)
-                if self._lost.get(task, attempt + 1) <= attempt:
-                    del self._lost[task]
-            case Lost(task, attempt, hold=True):
-                self._lost[task] = attempt
-            case _:
-                pass
-
-    def _turn(self, task: str, revision: int, on: bool) -> None:
-        if revision > self._held.get(task, (0, False))[0]:
-            self._held[task] = (revision, on)
-
-    def is_held(self, task: str) -> bool:
-        """Whether the queue knows that `task` must not start."""
-        return self._held.get(task, (0, False))[1] or task in self._lost
-
-
-class SchedulerView:
-    """What this life of the scheduler has been told."""
-
-    def __init__(self) -> None:
-        self.offered: Counter[str] = Counter()
-        self.node: Offer | None = None
-        self.files: frozenset[str] = frozenset()
-        self._classes: dict[str, int] = {}
-
-    def sees(self, message: object) -> None:
-        """The scheduler took a message."""
-        match message:
-            case Offered(task_class, items):
-                for item in items:
-                    # Twice, if it asked for all again while some were on their way.
-                    self.offered[item.task] += 1
-                    self._classes[item.task] = task_class.number
-            case Withdrawn(number, tasks):
-                if tasks is None:
-                    tasks = [task for task in self.offered if self._classes[task] == number]
-                for task in tasks:
-                    self.offered.pop(task, None)
-            case Offer():
-                if message.fresh and self.node is not None:
-                    self.offered.clear()
-                self.node = message
-            case FilesPresent(_, present):
-                self.files = present
-
-
-def _shuts(spec: TaskSpec, gate: AllWithCmdDone) -> bool:
-    """Whether `gate` waits for such a task; those that carry the condition too do not count."""
-    return gate.text not in spec.conditions and bool(re.search(gate.regex, command_text(spec)))
+def _may_follow(before: object, after: tuple[str, object]) -> bool:
+    """Whether an outcome may give way: to itself, to a cancel, to a higher rank."""
+    assert isinstance(before, tuple)
+    if after == before or after[0] == "cancelled":
+        return True
+    if not after[0] or before[0] == "cancelled":
+        return False
+    assert isinstance(before[1], tuple)
+    assert isinstance(after[1], tuple)
+    return bool(after[1] > before[1])

@@ -1,59 +1,41 @@
-"""One simulated node: a core of four actors, a runner process, and all the ways they can end.
+"""One simulated node: a core of actors, a runner process, and all the ways they can end.
 
-The order of starting and stopping is that of `leoronic/node.py`: journal, queue, scheduler, runner
-(the executor), runner_host; rest for one.
+The order of starting and stopping is that of `leoronic/node.py`, rest for one. `actors.py` says
+what each actor is.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from random import Random
 
-from leoronic.core import executor, queue, scheduler
 from leoronic.core.effects import Asked, Attached, Detached, Effect
-from leoronic.core.entries import Numbered
-from leoronic.core.executor import ExecutorMachine
-from leoronic.core.queue import QueueMachine
+from leoronic.core.executor_messages import Abandon
+from leoronic.core.membership_messages import Leave, Remember
+from leoronic.core.peer import RECEIVERS, LinkDown, LinkUp, PeerMessage
 from leoronic.core.queue_messages import QueueStarted, Watching
 from leoronic.core.resources import Capacity
-from leoronic.core.run import AttemptKey, FromRunner, Run, ToRunner
-from leoronic.core.scheduler import SchedulerMachine
+from leoronic.core.run import FromRunner, ToRunner
+from leoronic.core.view import About
 from leoronic.errors import ActorGone, LeoronicError
-from leoronic.sim.clock import Clock
-from leoronic.sim.disk import Disk, JournalHost
-from leoronic.sim.hosts import ExecutorHost, MachineHost, Mailbox
+from leoronic.sim.actors import ACTORS, about, make_actor
+from leoronic.sim.clock import Clock, MachineClock
+from leoronic.sim.disk import Disk
+from leoronic.sim.hosts import Mailbox
 from leoronic.sim.link import Link
+from leoronic.sim.network import Network
+from leoronic.sim.observer import Observer
 from leoronic.sim.runner import RunnerHost
-from leoronic.sim.story import Story
+from leoronic.sim.story import Story, Violation
 
-NODE_ID = "n0de000001"
-NODE_NAME = "sim"
-ACTORS = ("journal", "queue", "scheduler", "runner")
+# From telling the others that it leaves to the end of the process.
+LEAVE_S = 0.5
+# A node whose steps take longer is not well.
+TURN_S_MAX = 0.02
 
 Answer = Callable[[object, LeoronicError | None], None]
 """Told the result of a call, or its error."""
-
-
-class Observer:
-    """What sees everything; the invariants override it."""
-
-    def committed(self, entries: list[Numbered]) -> None:
-        """These entries are on disk now."""
-
-    def handled(self, who: str, message: object, effects: list[Effect]) -> None:
-        """A machine took a message."""
-
-    def process_starts(self, run: Run) -> None:
-        """A process for this attempt exists from now on."""
-
-    def process_ends(self, key: AttemptKey) -> None:
-        """Nothing of this attempt runs any more."""
-
-    def actor_starts(self, who: str) -> None:
-        """A new life of an actor begins."""
-
-    def runner_starts(self) -> None:
-        """A new life of the runner process begins."""
 
 
 class SimNode:
@@ -61,40 +43,93 @@ class SimNode:
 
     def __init__(
         self,
+        name: str,
         clock: Clock,
         chance: Random,
         story: Story,
         disk: Disk,
+        network: Network,
         *,
         capacity: Capacity,
         observer: Observer,
     ) -> None:
+        self.id = disk.node_id
+        self.name = name
         self.clock = clock
         self.chance = chance
-        self.story = story
         self.disk = disk
+        self.network = network
+        self.observer = observer
+        self.time = MachineClock(clock, uptime_s=chance.uniform(1.0, 1e6))
         self.turn_s = 0.001
         self.capacity = capacity
         self.files: set[str] = set()
+        self.remembered: dict[str, list[str]] = {}  # as discovery keeps it on disk
         self.link = Link(clock, chance, 0.002, self._to_runner, self._to_core)
         self.actors: dict[str, Mailbox] = {}
         self.runner: RunnerHost | None = None
         self.up = False
         self.busy = False  # a restart is under way
+        self.gone = False  # for ever
+        self.disturbed_at = 0.0
         self.doubles = False
         self.on_message: Callable[[object], None] | None = None
-        self._observer = observer
-        self._life = 0
+        self._story = story
+        self.life = 0
+        self._leaving_life = -1
         self._attaching = 0
         self._awake_at = 0.0
+        self._deferred: deque[Callable[[], None]] = deque()
         self._requests = 0
         self._calls: dict[int, tuple[str, Answer]] = {}
 
+    # ---- what the network needs ----
+
+    @property
+    def listening(self) -> bool:
+        """Whether it answers who wants to connect: not while it starts, or stands still."""
+        return self.up and not self.busy and self.clock.now >= self._awake_at
+
+    def about(self) -> About:
+        """What it tells of itself when it connects."""
+        return about(self)
+
+    def steady(self) -> float:
+        """Seconds by its steady clock."""
+        return self.time.steady()
+
+    def receive(self, message: object) -> None:
+        """A message of another node, or a notice about a connection to it."""
+        if isinstance(message, LinkUp | LinkDown):
+            for actor in ("membership", "replication"):
+                self.send(actor, message)
+        else:
+            self.send(RECEIVERS[type(message)], message)
+
     # ---- what the hosts need ----
 
+    def tell(self, who: str, what: object) -> None:
+        """For the story."""
+        self._story.tell(self.clock.now, f"{self.name}.{who}", what)
+
     def send(self, to: str, message: object) -> None:
-        """Cast to an actor; lost if it does not run."""
-        if to == "runner_host":
+        """Cast to an actor, here or as `ACTOR@NODE` elsewhere; lost if it cannot be reached."""
+        if not self.disk.switches.lets_pass(message):
+            return
+        name, at, node = to.partition("@")
+        if at:
+            assert isinstance(message, PeerMessage)
+            assert node != self.id, f"{message} is sent to oneself by a detour"
+            assert RECEIVERS[type(message)] == name, f"{message} is not for {name}"
+            assert message.node == self.id, f"{message} names another sender"
+            self.network.send(self.id, node, message)
+        elif to == "discovery":
+            assert isinstance(message, Remember)
+            self.remembered.update(message.members)
+        elif to == "peers":
+            # Everybody here is honest, and no disk forgets.
+            raise Violation("nobody is taken for a liar", f"{self.name}: {message}")
+        elif to == "runner_host":
             self.link.send(message)  # type: ignore[arg-type]
         elif to == "control":
             if isinstance(message, QueueStarted):
@@ -121,15 +156,23 @@ class SimNode:
         self.send(to, Asked(self._requests, message))
 
     def when_awake(self, action: Callable[[], None]) -> None:
-        """Do `action` now, or when the pause is over."""
-        if self.clock.now < self._awake_at:
-            self.clock.at(self._awake_at, lambda: self.when_awake(action))
-        else:
+        """Do `action` now, or when the pause is over: in the order of asking."""
+        if self.clock.now >= self._awake_at and not self._deferred:
             action()
+            return
+        if not self._deferred:
+            self.clock.at(self._awake_at, self._wake)
+        self._deferred.append(action)
+
+    def _wake(self) -> None:
+        while self._deferred and self.clock.now >= self._awake_at:
+            self._deferred.popleft()()
+        if self._deferred:
+            self.clock.at(self._awake_at, self._wake)
 
     def watch(self, who: str, message: object, effects: list[Effect]) -> None:
         """A machine took a message."""
-        self._observer.handled(who, message, effects)
+        self.observer.handled(who, message, effects)
         if self.on_message is not None:
             self.on_message(message)
 
@@ -142,15 +185,16 @@ class SimNode:
 
     def start_core(self) -> None:
         """Start the actors one by one, then attach the runner."""
+        self._disturb()
         self.up = self.busy = True
-        self._life += 1
+        self.life += 1
         self._start_from("journal")
 
     def _start_from(self, name: str) -> None:
-        life = self._life
+        life = self.life
 
         def start(index: int) -> None:
-            if life != self._life:
+            if life != self.life:
                 return
             if index == len(ACTORS):
                 self.busy = False
@@ -162,29 +206,15 @@ class SimNode:
         start(ACTORS.index(name))
 
     def _start_actor(self, name: str) -> None:
-        self._observer.actor_starts(name)
-        match name:
-            case "journal":
-                self.actors[name] = JournalHost(self, self.disk, self._observer.committed)
-            case "queue":
-                self._start_machine(MachineHost(self, name, QueueMachine()), queue.Start())
-            case "scheduler":
-                self._start_machine(MachineHost(self, name, SchedulerMachine()), scheduler.Start())
-            case _:
-                machine = ExecutorMachine(NODE_ID, NODE_NAME, self.capacity, ("fixed",))
-                host = ExecutorHost(self, machine, NODE_ID, self.link.ask, self.files)
-                self._start_machine(host, executor.Start())
-
-    def _start_machine(self, host: MachineHost, start: object) -> None:
-        self.actors[host.name] = host
-        host.take(start)
+        self.observer.actor_starts(name)
+        make_actor(self, name)
 
     def _attach_later(self, at_most_s: float) -> None:
         self._attaching += 1
-        number, life = self._attaching, self._life
+        number, life = self._attaching, self.life
 
         def attach() -> None:
-            if number == self._attaching and life == self._life and not self.busy:
+            if number == self._attaching and life == self.life and not self.busy:
                 self._attach()
 
         self.clock.after(self.chance.random() * at_most_s, lambda: self.when_awake(attach))
@@ -194,17 +224,14 @@ class SimNode:
             return
         fresh = self.runner is None
         if fresh:
-            self._observer.runner_starts()
+            self.observer.runner_starts()
             self.runner = RunnerHost(
-                self.clock, self.chance, self.link.emit, self._observer, self._tell
+                self.clock, self.time, self.chance, self.link.emit, self.observer, self.tell
             )
         assert self.runner is not None
         self.runner.doubles = self.doubles
         self.link.connect()
         self.send("runner", Attached("runner_host", fresh))
-
-    def _tell(self, who: str, what: object) -> None:
-        self.story.tell(self.clock.now, who, what)
 
     def _to_runner(self, message: ToRunner) -> None:
         if self.runner is not None:
@@ -217,14 +244,41 @@ class SimNode:
 
     def kill_core(self) -> None:
         """SIGKILL: all actors, their mailboxes and an uncommitted transaction are gone."""
+        self._disturb()
         if not self.up:
             return
         self.up = self.busy = False
-        self._life += 1
+        self.life += 1
         for name in list(self.actors):
             self._end_actor(name, in_order=False)
         self.link.disconnect()
         self._awake_at = 0.0
+        self._deferred.clear()
+        self.network.process_ended(self.id)
+
+    def lose_power(self) -> None:
+        """The machine is gone at once; nobody tells the others."""
+        self.network.machine_vanished(self.id)
+        self.kill_core()
+        self.kill_runner()
+        self.disk.lose_power()
+        self.time.boot()
+
+    def leave(self) -> None:
+        """It is stopped in order: tells the others, ends what runs, and goes."""
+        if not self.up or self.busy or self.clock.now < self._awake_at:
+            return
+        self.observer.leaves()
+        self.send("runner", Abandon())
+        self.send("membership", Leave())
+        self._leaving_life = self.life
+        self.clock.after(LEAVE_S, self.finish_leaving)
+
+    def finish_leaving(self) -> None:
+        """If it has told the others that it stops, it stops."""
+        if self._leaving_life == self.life:
+            self.kill_core()
+            self.kill_runner()
 
     def kill_runner(self) -> None:
         """SIGKILL: the runner and all that ran are gone."""
@@ -246,23 +300,26 @@ class SimNode:
 
     def crash_actor(self, name: str) -> None:
         """An actor raises: it and those after it are restarted."""
+        self._disturb()
         if not self.up or self.busy:
             return
         self.busy = True
-        life = self._life
+        life = self.life
         self._end_actor(name, in_order=False)
 
         def restart() -> None:
-            if life != self._life:
+            if life != self.life:
                 return
             self.link.disconnect()
+            # The connections are of an actor that comes after all of these.
+            self.network.break_all(self.id, at_most_s=0.01)
             later = ACTORS[ACTORS.index(name) + 1 :]
             for other in reversed(later):
                 self._end_actor(other, in_order=True)
             self.clock.after(self.chance.random() * 0.002, start)
 
         def start() -> None:
-            if life == self._life:
+            if life == self.life:
                 self._start_from(name)
 
         self.clock.after(self.chance.random() * 0.002, lambda: self.when_awake(restart))
@@ -270,6 +327,21 @@ class SimNode:
     def pause(self, for_s: float) -> None:
         """SIGSTOP: the core makes no progress for a while."""
         self._awake_at = max(self._awake_at, self.clock.now + for_s)
+        self.disturbed_at = self._awake_at
+
+    def well_for_s(self) -> float:
+        """For how long it could do its work undisturbed; 0.0 if it can't."""
+        if not self.up or self.busy or self.turn_s > TURN_S_MAX:
+            return 0.0
+        return max(0.0, self.clock.now - self.disturbed_at)
+
+    def _disturb(self) -> None:
+        self.disturbed_at = max(self.disturbed_at, self.clock.now)
+
+    def slow_down(self, turn_s: float) -> None:
+        """Every step takes up to so long."""
+        self.turn_s = turn_s
+        self._disturb()
 
     def _end_actor(self, name: str, *, in_order: bool) -> None:
         actor = self.actors.get(name)

@@ -2,7 +2,7 @@
 
 `work S CODES FLAGS... #SERIAL WORD`: run for S seconds, end with the code of this attempt (and
 element). `forever` never ends of itself, `stubborn` ignores TERM, `messy` leaves processes and open
-output behind, `unstartable` has no shell that could be started.
+output behind, `unstartable` has no shell that could be started, `fickle` fails on every other node.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class Plan(NamedTuple):
         )
 
     def exit_code(self, run: Run) -> int:
-        """How this attempt ends; the elements of an array differ."""
+        """How this attempt ends; the elements of an array differ, and maybe the nodes."""
+        if "fickle" in self.flags and run.env.get("LEORONIC_NODE", "")[-1:] in "13579":
+            return 1
         step = run.attempt - 1 + int(run.env.get("LEORONIC_INDEX", "0")) % 3
         return self.codes[min(step, len(self.codes) - 1)]
 

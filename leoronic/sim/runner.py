@@ -19,7 +19,7 @@ from leoronic.core.run import (
     TakeInventory,
     ToRunner,
 )
-from leoronic.sim.clock import Clock, Handle
+from leoronic.sim.clock import Clock, Handle, MachineClock
 from leoronic.sim.plan import Plan, parse_plan
 
 LINGER_S = 5.0
@@ -56,6 +56,7 @@ class RunnerHost:
     def __init__(
         self,
         clock: Clock,
+        time: MachineClock,
         chance: Random,
         emit: Callable[[FromRunner], None],
         watcher: Watcher,
@@ -66,6 +67,7 @@ class RunnerHost:
         )
         self.doubles = False  # fault: outcomes are told twice
         self._clock = clock
+        self._time = time
         self._chance = chance
         self._emit = emit
         self._watcher = watcher
@@ -133,7 +135,7 @@ class RunnerHost:
     def _spawn(self, run: Run) -> None:
         plan = parse_plan(run.command)
         if "unstartable" in plan.flags:
-            self._feed(core.StartFailed(run.key, "no shell", self._clock.wall()))
+            self._feed(core.StartFailed(run.key, "no shell", self._time.wall()))
             return
         process = self._processes[run.key] = _Process(run, plan)
         self._watcher.process_starts(run)
@@ -144,7 +146,7 @@ class RunnerHost:
 
     def _shell_starts(self, process: _Process) -> None:
         process.told = True
-        self._feed(core.ShellStarted(process.key, 4242, self._clock.wall()))
+        self._feed(core.ShellStarted(process.key, 4242, self._time.wall()))
         if "forever" not in process.plan.flags:
             code = process.plan.exit_code(process.run)
             process.end = self._later(
@@ -163,7 +165,7 @@ class RunnerHost:
         self._feed(
             core.ShellExited(
                 process.key,
-                self._clock.wall(),
+                self._time.wall(),
                 code,
                 signal,
                 output_closed=not process.output_open,

@@ -11,8 +11,16 @@ import msgspec
 from leoronic.core.effects import Asked
 
 STORY_EVENTS_MAX = 20_000
-TOLD_EVENTS = 40
+TOLD_EVENTS = 60
 LINE_LENGTH_MAX = 260
+# Every process and every entry is told; of other things that repeat, the last one.
+TOLD_ALWAYS = (".process", ".disk", ".takes")
+# What says nothing about any task, or what was told before.
+DULL = (
+    {"Heartbeat", "Vector", "PeerVector", "Have", "Committed", "Appended", "Spawned", "Written"}
+    | {"Probe", "ProbeAnswer", "Interest", "Fired", "Inventory", "TakeInventory", "View"}
+    | {"Push", "Take", "Taken", "Entries"}
+)
 
 _DIGITS = re.compile(r"\d+")
 
@@ -36,32 +44,40 @@ class Story:
 
     def tell(self, now: float, who: str, what: object) -> None:
         """`who` met `what` (a message, or words); it becomes text only if it is ever told."""
-        name = what if isinstance(what, str) else type(what).__name__
+        name = name_of(what)
         self.digest = zlib.crc32(f"{now:.9f} {who} {name}".encode(), self.digest)
-        self._events.append((now, who, what))
+        if name not in DULL:
+            self._events.append((now, who, what))
 
     def mark(self, data: bytes) -> None:
         """Make `data` part of the digest."""
         self.digest = zlib.crc32(data, self.digest)
 
-    def about(self, task: str) -> list[str]:
-        """The last events that concern `task` (or all, for ''), and the faults between them."""
+    def about(self, task: str, node: str = "") -> list[str]:
+        """The last events that concern `task` and node name `node` ('' is any), and the faults."""
         lines: list[str] = []
         base = task.partition(".")[0]
         seen: set[tuple[str, str]] = set()
         for now, who, what in reversed(self._events):
             text = what if isinstance(what, str) else _text(what)
+            if not who.startswith(("fault", node)):
+                continue
             if who != "fault" and base not in text:
                 continue
             # What is asked over and over, or told at every restart, is told once: the last time.
             alike = (who, _DIGITS.sub("", text))
-            if who != "process" and alike in seen:
+            if not who.endswith(TOLD_ALWAYS) and alike in seen:
                 continue
             seen.add(alike)
-            lines.append(f"{now:12.6f}  {who:<12} {_around(text, base)}")
+            lines.append(f"{now:12.6f}  {who:<18} {_around(text, base)}")
             if len(lines) == TOLD_EVENTS:
                 break
         return lines[::-1]
+
+
+def name_of(what: object) -> str:
+    """The words themselves, or the type of a message."""
+    return what if isinstance(what, str) else type(what).__name__
 
 
 def _text(message: object) -> str:

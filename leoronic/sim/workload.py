@@ -7,7 +7,7 @@ from random import Random
 
 import msgspec
 
-from leoronic.core.resources import Capacity
+from leoronic.core.resources import Capacity, milli
 from leoronic.core.spec import After, TaskSpec
 from leoronic.sim.plan import Plan
 
@@ -15,12 +15,14 @@ from leoronic.sim.plan import Plan
 WORDS = ("apple", "berry", "cherry")
 TAGS = ("red", "blue")
 FILE = "data/input"
+# Of every simulated node.
+MEMORY_MAX = 1000
 
 
 class Mix:
     """How often a seed's tasks are of each kind: chances from 0 to 1."""
 
-    def __init__(self, chance: Random) -> None:
+    def __init__(self, chance: Random, nodes: int) -> None:
         def pick(most: float) -> float:
             return chance.random() * most if chance.random() < 0.6 else 0.0
 
@@ -41,22 +43,33 @@ class Mix:
         self.impossible = pick(0.1)
         self.pinned = pick(0.1)
         self.messy = pick(0.5)
-        self.work_s = math.exp(chance.uniform(math.log(0.01), math.log(120.0)))
+        self.fickle = pick(0.5) if nodes > 1 else 0.0
+        # A cluster's time is dear: each of its seconds is a heartbeat from each node to each.
+        longest_s = 120.0 if nodes == 1 else 15.0
+        self.work_s = math.exp(chance.uniform(math.log(0.01), math.log(longest_s)))
+
+    def make_simple(self) -> None:
+        """Only what ends by itself, and never keeps a node from the next task for long."""
+        self.forever = self.exclusive = self.messy = self.limited = self.fickle = 0.0
+        self.work_s = min(self.work_s, 2.0)
 
 
 class Maker:
-    """Makes specs; `made[serial]` is each of them by the serial number in its command."""
+    """Makes specs; `made[serial]` is each of them by the serial number in its command.
 
-    def __init__(self, chance: Random, mix: Mix, capacity: Capacity, node: str) -> None:
+    `capacities` are those of the nodes, by name.
+    """
+
+    def __init__(self, chance: Random, mix: Mix, capacities: dict[str, Capacity]) -> None:
         self.made: dict[int, TaskSpec] = {}
         self.impossible: set[int] = set()
         self._chance = chance
         self._mix = mix
-        self._capacity = capacity
-        self._node = node
+        self._capacities = capacities
+        self._gpus = any(capacity.resources for capacity in capacities.values())
         self._priorities = chance.choice([(0,), (0, 0, 5), (-3, 0, 9)])
         # Few different needs, or many: as many classes as that.
-        most = capacity.cpus_milli / 1000
+        most = max(capacity.cpus_milli for capacity in capacities.values()) / 1000
         self._cpus = chance.choice([(1.0,), (0.5, 1.0), (0.25, 1.0, min(1.5, most), most)])
 
     def _happens(self, share: float) -> bool:
@@ -82,7 +95,7 @@ class Maker:
             ).command,
             cpus=chance.choice(self._cpus),
             memory=chance.choice((0, 0, 100, 400)),
-            resources={"gpu": 1} if self._happens(mix.resources) else {},
+            resources={"gpu": 1} if self._gpus and self._happens(mix.resources) else {},
             concurrent=not self._happens(mix.exclusive),
             conditions=conditions,
             after=after,
@@ -96,16 +109,19 @@ class Maker:
             count=count,
         )
         spec = self._special(serial, spec)
+        if not any(_fits(spec, name, c) for name, c in self._capacities.items()):
+            self.impossible.add(serial)
         self.made[serial] = spec
         return spec
 
     def _special(self, serial: int, spec: TaskSpec) -> TaskSpec:
         """Tasks that never fit, and tasks meant for one node."""
         if self._happens(self._mix.impossible):
-            self.impossible.add(serial)
-            return msgspec.structs.replace(spec, memory=self._capacity.memory + 1)
+            return msgspec.structs.replace(spec, memory=MEMORY_MAX + 1)
         if self._happens(self._mix.pinned):
-            return msgspec.structs.replace(spec, cpus=0.0, node=self._node, conditions=())
+            return msgspec.structs.replace(
+                spec, cpus=0.0, node=self._chance.choice(list(self._capacities)), conditions=()
+            )
         return spec
 
     def _plan(self, serial: int, retries: int, word: str) -> Plan:
@@ -118,6 +134,8 @@ class Maker:
             flags.append("forever")
         if self._happens(mix.messy):
             flags.append(chance.choice(("stubborn", "messy", "unstartable")))
+        if self._happens(mix.fickle):
+            flags.append("fickle")
         work_s = round(mix.work_s * chance.uniform(0.1, 2.0), 3)
         return Plan(serial, work_s, codes, tuple(flags), word)
 
@@ -141,6 +159,16 @@ class Maker:
         chosen = {self._chance.choice(parents) for _ in range(self._chance.randint(1, 3))}
         whens = ("succeeded", "succeeded", "failed", "ended")
         return tuple(After(parent, self._chance.choice(whens)) for parent in sorted(chosen))
+
+
+def _fits(spec: TaskSpec, name: str, capacity: Capacity) -> bool:
+    """Whether the node of this name could ever run it, its tags and files apart."""
+    return (
+        spec.node in ("", name)
+        and milli(spec.cpus) <= capacity.cpus_milli
+        and spec.memory <= capacity.memory
+        and all(dict(capacity.resources).get(r, 0) >= n for r, n in spec.resources.items())
+    )
 
 
 def may_be_parent(spec: TaskSpec) -> bool:

@@ -1,33 +1,46 @@
-"""One seed: a node, its people and its faults; phase one, then phase two.
+"""One seed: a cluster, its people and its faults; phase one, then phase two.
 
 Phase one: faults strike, and every step is checked for safety. Phase two: all is healed, and within
-bounded virtual time every task must be final and nothing may be left in any table.
+bounded virtual time every task must be final, all nodes must hold the same, and nothing may be left
+in any table in memory.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
-from leoronic.core.resources import Capacity
-from leoronic.sim.client import MEND_EVERY_S, Client
-from leoronic.sim.clock import Clock
-from leoronic.sim.disk import Disk
+from leoronic.sim.agreement import all_agree, check_agreement
+from leoronic.sim.client import Client
+from leoronic.sim.cluster import Cluster
 from leoronic.sim.faults import Faults
 from leoronic.sim.invariants import Invariants
-from leoronic.sim.node import NODE_ID, SimNode
-from leoronic.sim.quiet import check_end, check_quiet, explain, is_quiet
+from leoronic.sim.node import SimNode
+from leoronic.sim.quiet import check_end, check_quiet, explain, is_quiet, leaks
+from leoronic.sim.split import Split
 from leoronic.sim.story import Story, Violation
+from leoronic.sim.switches import INTACT, Switches
 from leoronic.sim.workload import Maker, Mix
 
-# After healing everything must be over in this time, or in this many events.
+# After healing everything must be over in this time, or in this many events for each node.
 DRAIN_S_MAX = 12 * 3600.0
+CLUSTER_DRAIN_S_MAX = 3 * 3600.0
 EVENTS_MAX = 400_000
 # Within this time after the last task, nothing may be under way any more.
 REST_S = 60.0
+CLUSTER_REST_S = 15.0
+# After healing, all hold the same within this time.
+AGREE_S_MAX = 60.0
+# After the last task, every table is empty within this time: somebody's clock may be slow.
+FORGET_S_MAX = 150.0
+# How often people look after what cannot go on, at first.
+MEND_EVERY_S = 20.0
+CLUSTER_MEND_EVERY_S = 6.0
 QUIET_CHECKS_MAX = 12
+SIZES = (1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 5, 5, 6, 7, 9)
 
 
 @dataclass
@@ -35,20 +48,22 @@ class Result:
     """What a seed came to. `failure` is empty if nothing was violated."""
 
     seed: int
+    nodes: int = 0
     events: int = 0
     tasks: int = 0
     virtual_s: float = 0.0
     digest: int = 0
+    suspicions: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     failure: str = ""
-    story: list[str] = field(default_factory=list)
+    task: str = ""
+    story: Story | None = None
 
-
-@dataclass(frozen=True)
-class Switches:
-    """Ways to break the system under test, to prove that the checks see it."""
-
-    fsync: bool = True
+    def told(self, task: str | None = None, node: str = "") -> list[str]:
+        """The story of the task that failed (or of `task`), on node name `node` or all."""
+        if self.story is None:
+            return []
+        return self.story.about(self.task if task is None else task, node)
 
 
 class World:
@@ -56,49 +71,69 @@ class World:
 
     def __init__(self, seed: int, switches: Switches) -> None:
         chance = self.chance = Random(seed)
-        self.clock = Clock()
-        self.story = Story()
-        cpus = chance.choice((1, 2, 2, 4, 16))
-        capacity = Capacity(cpus * 1000, 1000, 1000, (("gpu", chance.choice((1, 2))),))
-        self.disk = Disk(NODE_ID, fsync=switches.fsync)
-        self.invariants = Invariants(self.clock, self.story, capacity)
-        self.node = SimNode(
-            self.clock,
-            chance,
-            self.story,
-            self.disk,
-            capacity=capacity,
-            observer=self.invariants,
-        )
-        self.invariants.node = self.node
-        self.node.turn_s = chance.choice((0.0001, 0.001, 0.02))
-        maker = Maker(chance, Mix(chance), capacity, NODE_ID)
-        self.client = Client(self.clock, chance, self.node, self.invariants, maker)
-        self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(3600.0)))
-        self.faults = Faults(self.clock, chance, self.story, self.node, self._length_s)
-        self._quiet_checks = 0
+        size = chance.choice(SIZES)
+        size = switches.nodes or size
+        self.cluster = Cluster(chance, size, switches)
+        self.clock = self.cluster.clock
+        self.story = self.cluster.story
+        split = size > 1 and chance.random() < 0.1
+        mix = Mix(chance, size)
+        if split:
+            mix.make_simple()
+        capacities = {node.name: node.capacity for node in self.cluster.nodes}
+        self.client = Client(self.cluster, chance, Maker(chance, mix, capacities))
+        longest_s = 3600.0 if size == 1 else 240.0 / math.sqrt(size)
+        self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(longest_s)))
+        if size > 20:
+            self._length_s = 10.0
+        self.faults = Faults(self.cluster, chance, self._length_s)
+        self.split: Split | None = None
+        if split:
+            self._length_s += 90.0
+            self.split = Split(self.cluster, chance, self.client, self.faults)
+        self._events_max = EVENTS_MAX * size
+        self._mend_s = MEND_EVERY_S if size == 1 else CLUSTER_MEND_EVERY_S
+        self._rest_s = REST_S if size == 1 else CLUSTER_REST_S
+        self._drain_s_max = DRAIN_S_MAX if size == 1 else CLUSTER_DRAIN_S_MAX
 
     def run(self) -> None:
         """Both phases. Raises `Violation`."""
-        self.node.start_core()
-        self.faults.begin()
+        self._start_nodes()
+        if self.split is None:
+            self.faults.begin()
+        else:
+            self.split.begin(self._length_s)
         self._plan_work()
         while self.clock.now < self._length_s:
             self._step()
         self.faults.heal()
-        self._rest()
+        self._settle()
         while self._unfinished():
             self._drain()
-            self._rest()  # meanwhile somebody may try again
-        check_quiet(self.node, self.clock.wall())
-        self.client.check()
-        check_end(self.node, self.invariants)
+            self._settle()  # meanwhile somebody may try again
+        self._check()
+
+    def _start_nodes(self) -> None:
+        """Most at once, some later."""
+        for node in self.cluster.nodes:
+            late_s = 0.0
+            if node is not self.cluster.nodes[0]:
+                late_s = self.chance.choice((0.0, 0.0, 0.0, 1.0)) * self.chance.random()
+                late_s *= self._length_s / 2
+            self.clock.at(late_s, self._starter(node))
+
+    def _starter(self, node: SimNode) -> Callable[[], None]:
+        def start() -> None:
+            if not node.up and not node.gone:
+                node.start_core()
+
+        return start
 
     def _step(self) -> None:
         if not self.clock.step():
             raise Violation("time goes on", "nothing will ever happen again")
-        if self.clock.events > EVENTS_MAX:
-            raise Violation("the node comes to rest", f"{EVENTS_MAX} events")
+        if self.clock.events > self._events_max:
+            raise Violation("the cluster comes to rest", f"{self._events_max} events")
 
     # ---- phase one ----
 
@@ -109,7 +144,7 @@ class World:
             (client.change_some, chance.choice((0, 5, 20))),
             (client.redo_some, chance.choice((0, 0, 4))),
             (client.tag_some, chance.choice((0, 4))),
-            (client.drain, chance.choice((0, 0, 2))),
+            (client.drain, chance.choice((0, 0, 2)) if self.split is None else 0),
             (client.put_file, 3),
             (self._look, QUIET_CHECKS_MAX),
         )
@@ -121,11 +156,12 @@ class World:
         self.clock.at(self._length_s, lambda: None)
 
     def _look(self) -> None:
-        """Compare memory and disk, when next there is a quiet moment soon."""
+        """Compare memory and disk of some node, when next there is a quiet moment soon."""
+        node = self.chance.choice(self.cluster.nodes)
 
         def look(tries: int) -> None:
-            if is_quiet(self.node):
-                check_quiet(self.node, self.clock.wall())
+            if is_quiet(node):
+                check_quiet(node)
             elif tries:
                 self.clock.after(self.chance.random() * 0.05, lambda: look(tries - 1))
 
@@ -134,7 +170,7 @@ class World:
     # ---- phase two ----
 
     def _drain(self) -> None:
-        deadline = self.clock.now + DRAIN_S_MAX
+        deadline = self.clock.now + self._drain_s_max
         round_number = 0
         while self._unfinished():
             if self.clock.now > deadline:
@@ -142,24 +178,42 @@ class World:
             self.client.mend(round_number)
             round_number += 1
             # Ever longer rounds: what is slow needs time, not help.
-            self._run_for(MEND_EVERY_S * min(1.2**round_number, 100.0))
+            self._run_for(self._mend_s * min(1.2**round_number, 100.0))
+
+    def _watches(self) -> list[Invariants]:
+        return [self.cluster.watch(node) for node in self.cluster.nodes]
 
     def _tell_what_is_left(self) -> None:
-        live = [task.id for task in self.invariants.facts.lives()]
+        node = self.cluster.nodes[0]
+        live = [task.id for task in self.cluster.watch(node).facts.lives()]
+        told = [f"{n.name} {n.id}: {explain(n, live[:3])}" for n in self.cluster.nodes]
         raise Violation(
             "everything drains",
-            f"{len(live)} tasks live {DRAIN_S_MAX / 3600:g} h after all was healed: "
-            + explain(self.node, live[:3], self.clock.wall()),
+            f"{len(live)} tasks live {self._drain_s_max / 3600:g} h after all was healed: "
+            + " | ".join(told),
             live[0] if live else "",
         )
 
     def _unfinished(self) -> bool:
-        return self.node.busy or any(True for _ in self.invariants.facts.lives())
+        if any(node.busy for node in self.cluster.nodes):
+            return True
+        return any(True for watch in self._watches() for _ in watch.facts.lives())
 
-    def _rest(self) -> None:
-        self._run_for(REST_S)
-        while not is_quiet(self.node):
+    def _settle(self) -> None:
+        """Until nothing is under way, and all hold the same."""
+        self._run_for(self._rest_s)
+        until = self.clock.now + AGREE_S_MAX
+        while not self._is_settled():
             self._step()
+            if self.clock.now > until:
+                check_agreement(self.cluster)
+                for node in self.cluster.nodes:
+                    if not is_quiet(node):
+                        raise Violation("every node comes to rest", f"{node.name} does not")
+                break
+
+    def _is_settled(self) -> bool:
+        return all(is_quiet(node) for node in self.cluster.nodes) and all_agree(self.cluster)
 
     def _run_for(self, for_s: float) -> None:
         until = self.clock.now + for_s
@@ -167,16 +221,32 @@ class World:
         while self.clock.now < until:
             self._step()
 
+    def _check(self) -> None:
+        for node in self.cluster.nodes:
+            check_quiet(node)
+        check_agreement(self.cluster)
+        self.client.check()
+        until = self.clock.now + FORGET_S_MAX
+        while any(leaks(node, self.cluster.watch(node)) for node in self.cluster.nodes):
+            if self.clock.now > until:
+                break
+            self._run_for(FORGET_S_MAX / 10)
+        for node in self.cluster.nodes:
+            check_end(node, self.cluster.watch(node))
+        if self.split is None and self.faults.peaceful and self.cluster.history.suspicions:
+            raise Violation("nobody is suspected in peace", f"{self.cluster.history.suspected}")
 
-def run_seed(seed: int, switches: Switches = Switches()) -> Result:
+
+def run_seed(seed: int, switches: Switches = INTACT) -> Result:
     """Run one seed. Any error of the machines is a failure, too."""
     world = World(seed, switches)
-    result = Result(seed)
+    result = Result(seed, len(world.cluster.nodes))
     try:
         world.run()
     except Violation as violation:
         result.failure = str(violation)
-        result.story = world.story.about(violation.task)
+        result.task = violation.task
+        result.story = world.story
     except Exception as error:  # a machine crashed: that is the finding
         trace = error.__traceback__
         where = ""
@@ -184,11 +254,12 @@ def run_seed(seed: int, switches: Switches = Switches()) -> Result:
             where = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"
             trace = trace.tb_next
         result.failure = f"a machine crashed: {type(error).__name__}: {error} at {where}"
-        result.story = world.story.about("")
+        result.story = world.story
     result.events = world.clock.events
     result.virtual_s = world.clock.now
-    result.tasks = len(world.invariants.facts.tasks)
+    result.tasks = len(world.cluster.history.tasks)
+    result.suspicions = world.cluster.history.suspicions
     result.digest = world.story.digest
     result.faults = world.faults.counts
-    world.disk.close()
+    world.cluster.close()
     return result

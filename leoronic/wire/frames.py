@@ -44,6 +44,11 @@ class FrameDecoder:
         self._blob_bytes_max = blob_bytes_max
         self._buffer = bytearray()
 
+    def allow(self, *, json_bytes_max: int, blob_bytes_max: int) -> None:
+        """Other limits from now on: those of somebody who has said who it is."""
+        self._json_bytes_max = json_bytes_max
+        self._blob_bytes_max = blob_bytes_max
+
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes, in order. Raises `ProtocolError` on a bad length."""
         buffer = self._buffer

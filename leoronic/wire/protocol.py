@@ -84,6 +84,12 @@ class FrameProtocol(asyncio.Protocol):
         """Whether nothing can be sent any longer."""
         return self.transport is None or self.transport.is_closing()
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What was sent and still waits here for the socket."""
+        waiting = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        return self._outgoing_bytes + waiting
+
     def send(self, json: bytes, blob: bytes = b"") -> None:
         """Queue one frame; it leaves with all others of this turn of the loop."""
         if self.transport is None:
@@ -91,7 +97,7 @@ class FrameProtocol(asyncio.Protocol):
         data = encode_frame(json, blob)
         self._outgoing.append(data)
         self._outgoing_bytes += len(data)
-        if self.transport.get_write_buffer_size() + self._outgoing_bytes > self._send_bytes_max:
+        if self.unsent_bytes > self._send_bytes_max:
             self.abort(ProtocolError("the other side does not read what it asked for"))
         elif not self._flush_scheduled:
             self._flush_scheduled = True

@@ -1,6 +1,7 @@
 """A node without a runner: the real journal, queue, scheduler and control socket in one folder.
 
-Nothing runs: tests write down starts and ends themselves, as the executor would.
+Nothing runs: tests write down starts and ends themselves, as the executor would. Nodes joined by
+`Pipes` can ask each other; what one writes, tests copy to the others (`Node.copy_to`).
 """
 
 from __future__ import annotations
@@ -15,20 +16,35 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leoronic.actors.answers import NodeInfo
 from leoronic.actors.control import ControlActor
 from leoronic.actors.journal import JournalActor
+from leoronic.actors.keeper import OutputKeeper
 from leoronic.actors.machines import QueueActor, SchedulerActor
+from leoronic.actors.node_answers import NodeInfo
+from leoronic.actors.nodes import Nodes
+from leoronic.actors.output_files import LocalOutput
+from leoronic.actors.questions import QuestionsActor
 from leoronic.core import executor_messages
 from leoronic.core.entries import Entry, Finished, Started
 from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Append, Appended
+from leoronic.core.replication_messages import (
+    AwaitCopies,
+    Body,
+    Copied,
+    Take,
+    TakeFailed,
+    Taken,
+    Written,
+)
 from leoronic.core.run import OutputPart, ReadOutput
+from leoronic.core.view import Member
 from leoronic.errors import Unavailable, from_code
 from leoronic.runtime.supervisor import Tree
+from tests.actors.peered import Pipes, member, view
 from tests.actors.recorder import Recorder
-from tests.runtime.actors import child, running
+from tests.runtime.actors import child, running, until
 
 HEADER = struct.Struct("!II")
 Frame = tuple[dict[str, Any], bytes]
@@ -85,8 +101,10 @@ class Client:
 class Node:
     """See the module."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "one") -> None:
         self.folder = folder
+        self.name = name
+        self.nodes = Nodes(lambda: self.id, name)
         self.output = folder / "output"
         self.output.mkdir()
         self.socket = folder / "control.sock"
@@ -98,6 +116,11 @@ class Node:
         self.stopped: list[bool] = []
         self.told = Recorder(self._executor)
         self.host = Recorder(self._runner)
+        self.replication = Recorder(self._replicate)
+        self.tags = ["fast"]
+        self.draining = False
+        self.copied: list[Body] = []
+        self.holders: list[str] = []
         self._token = 0
 
     def set_id(self, node: str) -> None:
@@ -108,8 +131,8 @@ class Node:
         match message:
             case executor_messages.Describe():
                 return {
-                    "tags": ["fast"],
-                    "draining": False,
+                    "tags": self.tags,
+                    "draining": self.draining,
                     "running": [],
                     "cpus": 2.0,
                     "memory": 1,
@@ -120,9 +143,44 @@ class Node:
                 }
             case SetTag(tag, on):
                 return [tag] if on else []
-            case SetDraining():
-                return None
+            case SetDraining(on):
+                self.draining = on
         return None
+
+    def _replicate(self, message: Any) -> Any:
+        """Keeps what is written, and says that the `holders` have it."""
+        match message:
+            case Written(bodies):
+                self.copied += bodies
+            case AwaitCopies(token):
+                self.tree.find("queue").cast_nowait(Copied(token, self.holders))
+
+    async def copy_to(self, *others: Node) -> None:
+        """What was written here so far is on the disks of others, and known to their queues."""
+        for other in others:
+            await other.take(self.copied)
+
+    async def take(self, bodies: list[Body]) -> None:
+        """As replication would."""
+        self._token += 1
+        await self.tree.find("journal").cast(Take(self._token, list(bodies)))
+        await self.replication.until(
+            lambda messages: any(
+                isinstance(m, (Taken, TakeFailed)) and m.token == self._token for m in messages
+            )
+        )
+
+    @property
+    def member(self) -> Member:
+        """This node, as others know it."""
+        return member(self.id, self.name, tags=self.tags)
+
+    async def see(self, *members: Member) -> None:
+        """Membership tells who is there."""
+        seen = view(self.id, *members)
+        for name in ("control", "queue", "scheduler"):
+            await self.tree.find(name).cast(seen)
+        await until(lambda: self.nodes.view is seen)
 
     def _runner(self, message: Any) -> Any:
         assert isinstance(message, ReadOutput)
@@ -141,6 +199,11 @@ class Node:
                 isinstance(m, Appended) and m.token == self._token for m in messages
             )
         )
+
+    @property
+    def local(self) -> LocalOutput:
+        """What reads the output that is here, for the control socket."""
+        return self.control._following._sources._local
 
     @property
     def watched(self) -> bool:
@@ -163,7 +226,7 @@ class Node:
     ) -> None:
         """One attempt of a task, from start to end."""
         await self.write(
-            Started(task, attempt, self.id, 5.0), Finished(task, attempt, outcome, final)
+            Started(task, attempt, self.id, 5.0), Finished(task, attempt, self.id, outcome, final)
         )
 
     @asynccontextmanager
@@ -180,12 +243,14 @@ def _unknown(message: ReadOutput) -> OutputPart:
 
 
 @asynccontextmanager
-async def node_in(folder: Path, *, debug: bool = False) -> AsyncIterator[Node]:
+async def node_in(
+    folder: Path, *, debug: bool = False, name: str = "one", pipes: Pipes | None = None
+) -> AsyncIterator[Node]:
     """A started node, stopped at the end."""
-    node = Node(folder)
+    node = Node(folder, name)
     info = NodeInfo(
         id=lambda: node.id,
-        name="one",
+        name=name,
         root=folder,
         started_at=0.0,
         statistics=list,
@@ -196,16 +261,43 @@ async def node_in(folder: Path, *, debug: bool = False) -> AsyncIterator[Node]:
     journal = partial(JournalActor, folder / "leoronic.db", first_start=True, on_node=node.set_id)
 
     def control() -> ControlActor:
-        node.control = ControlActor(node.socket, node.output, info)
+        node.control = ControlActor(node.socket, node.output, info, node.nodes)
         return node.control
 
+    joined = (
+        child("peers", (pipes or Pipes()).peers),
+        child("questions", lambda: QuestionsActor(node.output, info, node.nodes)),
+        child("keeper", lambda: OutputKeeper(node.output, node.nodes)),
+    )
+
     async with running(
+        child("membership", Recorder),
         child("journal", journal),
         child("queue", QueueActor),
-        child("scheduler", SchedulerActor),
+        child("replication", lambda: node.replication),
+        child("scheduler", partial(SchedulerActor, lambda: node.id)),
         child("runner", lambda: node.told),
         child("runner_host", lambda: node.host),
+        *(joined if pipes is not None else ()),
         child("control", control),
     ) as tree:
         node.tree = tree
+        if pipes is not None:
+            pipes.trees[node.id] = tree
+        await node.see(node.member)
         yield node
+
+
+@asynccontextmanager
+async def joined_nodes(folder: Path, *names: str) -> AsyncIterator[tuple[Pipes, list[Node]]]:
+    """Started nodes of these names that see each other, each in a folder of its name."""
+    pipes = Pipes()
+    async with contextlib.AsyncExitStack() as stack:
+        nodes = []
+        for name in names:
+            (folder / name).mkdir(exist_ok=True)
+            made = node_in(folder / name, name=name, pipes=pipes)
+            nodes.append(await stack.enter_async_context(made))
+        for node in nodes:
+            await node.see(*(one.member for one in nodes))
+        yield pipes, nodes

@@ -61,7 +61,7 @@ async def test_elements(node: Node, cluster: Cluster) -> None:
     """One that runs, one that ended, one whose turn has not come, of a live array and an ended."""
     await add(node, TaskSpec("x", id="a", items=["p", "q", "r"]))
     await node.write(Started("a.0", 1, node.id, 5.0), Started("a.1", 1, node.id, 5.0))
-    await node.write(Finished("a.1", 1, BAD, True))
+    await node.write(Finished("a.1", 1, node.id, BAD, True))
     assert ["running", "failed", "waiting"] == await states(cluster, "a.0", "a.1", "a.2")
     [element] = await cluster.tasks(["a.1"])
     assert (1, "q", 1) == (element["index"], element["item"], element["exit_code"])

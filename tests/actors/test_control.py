@@ -175,7 +175,9 @@ async def test_why(node: Node, client: Client) -> None:
         blocked["reasons"],
     )
     assert ["exit code 3 (attempt 1 of 1)"] == (await client.ask("why", id="a"))["reasons"]
-    assert {} == (await client.ask("why", id="c"))["nodes"]  # nobody has offered anything yet
+    assert {"one": ["it has not told what is free yet"]} == (await client.ask("why", id="c"))[
+        "nodes"
+    ]
 
 
 async def test_redo(node: Node, client: Client) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from leoronic.actors import following
+from leoronic.actors import following, output_files, output_reading
 from leoronic.core.entries import Finished, Lost, Started
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.run import OutputPart, ReadOutput
@@ -134,7 +134,7 @@ async def test_logs_of_what_has_ended(node: Node, client: Client) -> None:
 
 async def test_logs_from_a_file(node: Node, client: Client, monkeypatch: Any) -> None:
     """Its part of a packed file, in pieces, and nothing of its neighbours."""
-    monkeypatch.setattr(following, "CHUNK_BYTES", 4)
+    monkeypatch.setattr(output_reading, "CHUNK_BYTES", 4)
     (node.output / "pack").write_bytes(b"before0123456789after")
     await submit(client, '{"command": "x", "id": "a"}')
     await node.run("a", Outcome(5.0, 6.0, exit_code=0, stdout=StreamRef(10, file="pack", offset=6)))
@@ -184,9 +184,9 @@ async def test_following_begins_before_the_first_attempt(node: Node, client: Cli
     await submit(client, '{"command": "x", "id": "a"}')
     number = client.send({"type": "logs", "id": "a", "follow": True})
     await node.run("a", good(b"all of it"))
-    assert [({"attempt": 1}, b""), ({"offset": 0}, b"all of it")] == (await client.result(number))[
-        :-1
-    ]
+    assert [({"attempt": 1, "node": "one"}, b""), ({"offset": 0}, b"all of it")] == (
+        await client.result(number)
+    )[:-1]
 
 
 async def test_following_over_retries_shows_each_attempt_once(
@@ -204,9 +204,9 @@ async def test_following_over_retries_shows_each_attempt_once(
     await node.run("a", good(b"second"), attempt=2)
     *items, result = await client.result(number)
     assert [
-        ({"attempt": 1}, b""),
+        ({"attempt": 1, "node": "one"}, b""),
         ({"offset": 0}, b"first"),
-        ({"attempt": 2}, b""),
+        ({"attempt": 2, "node": "one"}, b""),
         ({"offset": 0}, b"second"),
     ] == items
     assert {"task": "a", "attempt": 2, "at_end": True} == result
@@ -217,17 +217,17 @@ async def test_following_while_the_runner_does_not_know_it(
     node: Node, client: Client, monkeypatch: Any
 ) -> None:
     """Between the journal's word and the process, or while the runner can't be asked: it waits."""
-    monkeypatch.setattr(following, "UNKNOWN_PAUSE_S", 0.001)
+    monkeypatch.setattr(output_reading, "UNKNOWN_PAUSE_S", 0.001)
     await submit(client, '{"command": "x", "id": "a"}')
     await node.write(Started("a", 1, node.id, 5.0))
     number = client.send({"type": "logs", "id": "a", "follow": True})
-    assert {"attempt": 1} == await item(client)
+    assert {"attempt": 1, "node": "one"} == await item(client)
     await node.host.first_of(2)
     node.live_output["a"] = None  # the runner is gone for a moment
     await node.host.first_of(2)
     node.live_output["a"] = b"at last"
     assert {"offset": 0} == await item(client)
-    await node.write(Finished("a", 1, good(b"at last"), True))
+    await node.write(Finished("a", 1, node.id, good(b"at last"), True))
     assert [] == (await client.result(number))[:-1]
 
 
@@ -235,7 +235,7 @@ async def test_output_of_a_lost_attempt(node: Node, client: Client) -> None:
     """What reached the disk by then is still there."""
     await submit(client, '{"command": "x", "id": "a", "on_loss": "hold"}')
     (node.output / "a.1.stdout").write_bytes(b"half of")
-    await node.write(Started("a", 1, node.id, 5.0), Lost("a", 1, 6.0, "gone", True))
+    await node.write(Started("a", 1, node.id, 5.0), Lost("a", 1, node.id, 6.0, "gone", True))
     assert (b"half of", {"task": "a", "attempt": 1, "at_end": False}) == await logs(client)
     assert b"" == (await logs(client, stream="stderr"))[0]
 
@@ -263,14 +263,14 @@ async def test_many_readers_of_what_runs(node: Node, client: Client, monkeypatch
             await gate.wait()
             return OutputPart(message.offset, b"all" if message.offset == 0 else b"", at_end=False)
 
-    monkeypatch.setattr(node.control._following, "_runner_host", Runner())
+    monkeypatch.setattr(node.local, "_runner_host", Runner())
     async with contextlib.AsyncExitStack() as stack:
         many = [await stack.enter_async_context(node.client()) for _ in range(20)]
         numbers = [one.send({"type": "logs", "id": "a"}) for one in many]
-        await until(lambda: len(asked) == following.LIVE_READS_MAX)
+        await until(lambda: len(asked) == output_files.LIVE_READS_MAX)
         for _ in range(20):
             await client.ask("show", id="a")
-        assert len(asked) == following.LIVE_READS_MAX
+        assert len(asked) == output_files.LIVE_READS_MAX
         gate.set()
         for one, number in zip(many, numbers, strict=True):
             assert b"all" == b"".join(blob for _, blob in (await one.result(number))[:-1])
@@ -289,7 +289,7 @@ async def test_many_readers_at_one_connection(node: Node, client: Client, monkey
             await gate.wait()
             return OutputPart(message.offset, b"", at_end=False)
 
-    monkeypatch.setattr(node.control._following, "_runner_host", Runner())
+    monkeypatch.setattr(node.local, "_runner_host", Runner())
     numbers = {client.send({"type": "logs", "id": "a"}) for _ in range(10)}
     await until(lambda: len(asked) > 0)
     async with node.client() as other:
@@ -307,7 +307,7 @@ async def test_who_waits_for_output_gets_little_at_once(node: Node, client: Clie
     """All who wait are woken together: only who reads on gets much."""
     await submit(client, '{"command": "x", "id": "a"}')
     await node.write(Started("a", 1, node.id, 5.0))
-    news = [b"first", b"x" * following.WAITED_BYTES, b"y" * 10_000]
+    news = [b"first", b"x" * output_reading.WAITED_BYTES, b"y" * 10_000]
     asked: list[ReadOutput] = []
 
     def runner(message: ReadOutput) -> OutputPart:
@@ -318,6 +318,6 @@ async def test_who_waits_for_output_gets_little_at_once(node: Node, client: Clie
     node.host.answer = runner
     client.send({"type": "logs", "id": "a", "follow": True})
     items = [await client.receive() for _ in range(4)]
-    assert [5, following.WAITED_BYTES, 10_000] == [len(blob) for _, blob in items[1:]]
-    wanted = [(following.CHUNK_BYTES, 0.0), (following.WAITED_BYTES, 20.0)]
+    assert [5, output_reading.WAITED_BYTES, 10_000] == [len(blob) for _, blob in items[1:]]
+    wanted = [(output_reading.CHUNK_BYTES, 0.0), (output_reading.WAITED_BYTES, 20.0)]
     assert [*wanted, wanted[0]] == [(one.limit, one.wait_s) for one in asked[:3]]

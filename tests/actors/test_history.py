@@ -27,11 +27,13 @@ async def test_slices_until_nothing_is_left(tmp_path: Path, monkeypatch: Any) ->
     before = time.time() - 5 * DAY_S
     async with running(
         child("journal", lambda: journal),
+        child("replication", lambda: Recorder(lambda message: {"a": 7})),
         child("history", lambda: HistoryActor(tmp_path, 5 * DAY_S)),
     ):
         asked = await journal.first(3)
     assert {SLICE_TASKS} == {trim.tasks_max for trim in asked}
     assert 1 == len({trim.before for trim in asked})
+    assert [{"a": 7}] * 3 == [trim.stable for trim in asked]
     assert before <= asked[0].before <= time.time() - 5 * DAY_S
     assert isinstance(asked[0], Trim)
 
@@ -45,10 +47,29 @@ async def test_trouble_is_waited_out(
     answers: list[Any] = [error, error, 0]
     journal = Recorder(lambda message: answers.pop(0) if answers else 0)
     async with running(
-        child("journal", lambda: journal), child("history", lambda: HistoryActor(tmp_path, 1.0))
+        child("journal", lambda: journal),
+        child("replication", lambda: Recorder(lambda message: {})),
+        child("history", lambda: HistoryActor(tmp_path, 1.0)),
     ) as tree:
         await journal.until(lambda messages: len(messages) > 3)
         assert {0} == {line["restarts"] for line in tree.statistics()}
+
+
+async def test_nothing_is_forgotten_while_somebody_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it holds would come back with it; when all have caught up, it goes."""
+    monkeypatch.setattr(history, "EVERY_S", 0.0)
+    answers: list[Any] = [None, ActorGone("between two lives"), None]
+    replication = Recorder(lambda message: answers.pop(0) if answers else {"a": 1})
+    journal = Recorder(lambda message: 0)
+    async with running(
+        child("journal", lambda: journal),
+        child("replication", lambda: replication),
+        child("history", lambda: HistoryActor(tmp_path, 1.0)),
+    ):
+        [first, *_] = await journal.first_of(1)
+    assert ({"a": 1}, []) == (first.stable, answers)
 
 
 async def test_old_output_is_removed(tmp_path: Path) -> None:
@@ -63,6 +84,7 @@ async def test_old_output_is_removed(tmp_path: Path) -> None:
     os.utime(folder, (now, 0.0))
     async with running(
         child("journal", lambda: Recorder(lambda message: 0)),
+        child("replication", lambda: Recorder(lambda message: {})),
         child("history", lambda: HistoryActor(tmp_path, DAY_S)),
     ):
         await until(lambda: not old.exists())

@@ -14,7 +14,7 @@ import pytest
 
 from leoronic.actors import journal as module
 from leoronic.actors.journal import JournalActor, Trim
-from leoronic.core.entries import Cancelled, Entry, Finished, Started, Submitted, Tagged
+from leoronic.core.entries import Cancelled, Entry, Finished, Started, Submitted, Tagged, encode
 from leoronic.core.executor_messages import LoadOpen, Open
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import (
@@ -24,6 +24,7 @@ from leoronic.core.queue_messages import (
     CommandsMatched,
     Committed,
     FetchSpecs,
+    Flip,
     Known,
     Loaded,
     LoadLive,
@@ -32,8 +33,18 @@ from leoronic.core.queue_messages import (
     MatchCommands,
     SpecsFetched,
 )
+from leoronic.core.replication_messages import (
+    Body,
+    LoadVector,
+    PageRead,
+    ReadPage,
+    Take,
+    Taken,
+    VectorLoaded,
+    Written,
+)
 from leoronic.core.spec import TaskSpec
-from leoronic.errors import DiskFull
+from leoronic.errors import DiskFull, ProtocolError
 from leoronic.journal.journal import Journal
 from leoronic.runtime.ref import ActorRef
 from tests.actors.recorder import Recorder
@@ -46,15 +57,25 @@ def submitted(task: str, command: str = "x") -> Submitted:
     return Submitted(task, TaskSpec(command), 1.0)
 
 
+def is_appended(message: Any, token: int) -> bool:
+    return isinstance(message, Appended) and message.token == token
+
+
 class Desk:
     """The journal actor, and a queue that also stands for the other senders."""
 
     def __init__(
-        self, journal: ActorRef, queue: Recorder, runner: Recorder, nodes: list[str]
+        self,
+        journal: ActorRef,
+        queue: Recorder,
+        runner: Recorder,
+        replication: Recorder,
+        nodes: list[str],
     ) -> None:
         self.journal = journal
         self.queue = queue
         self.runner = runner
+        self.replication = replication
         self.nodes = nodes
 
     def append(
@@ -65,20 +86,21 @@ class Desk:
     async def written(self, *entries: Entry) -> None:
         """Write, and let the queue forget it."""
         self.append(99, *entries)
-        await self.queue.until(lambda messages: Appended(99) in messages)
+        await self.queue.until(lambda messages: any(is_appended(m, 99) for m in messages))
 
 
 @asynccontextmanager
 async def desk(path: Path) -> AsyncIterator[Desk]:
-    queue, runner, nodes = Recorder(), Recorder(), list[str]()
+    queue, runner, replication, nodes = Recorder(), Recorder(), Recorder(), list[str]()
     actor = JournalActor(path, first_start=not path.exists(), on_node=nodes.append)
     # In a tree the journal starts first; those that it tells of commits come later.
     async with running(
         child("journal", lambda: actor),
         child("queue", lambda: queue),
         child("runner", lambda: runner),
+        child("replication", lambda: replication),
     ) as tree:
-        yield Desk(tree.find("journal"), queue, runner, nodes)
+        yield Desk(tree.find("journal"), queue, runner, replication, nodes)
 
 
 @pytest.fixture
@@ -106,7 +128,7 @@ async def test_one_commit_serves_all_that_waited(path: Path, monkeypatch: Any) -
         assert [20] == commits
         assert isinstance(messages[0], Committed)
         assert list(range(1, 21)) == [numbered.number for numbered in messages[0].entries]
-        assert [Appended(number) for number in range(20)] == messages[1:]
+        assert [Appended(n, number=n + 1) for n in range(20)] == messages[1:]
 
 
 async def test_the_queue_hears_first(path: Path) -> None:
@@ -115,7 +137,7 @@ async def test_the_queue_hears_first(path: Path) -> None:
         await on.written(submitted("a", "echo"))
         on.append(5, Started("a", 1, "n", 1.0), sender="runner", specs=True)
         [answer] = await on.runner.first(1)
-        assert Appended(5, frozenset(), {"a": TaskSpec("echo")}) == answer
+        assert Appended(5, frozenset(), {"a": TaskSpec("echo")}, 2) == answer
         [committed] = await on.queue.first(1)
         assert [Started("a", 1, "n", 1.0)] == [n.entry for n in committed.entries]
 
@@ -139,7 +161,7 @@ async def test_a_big_append_is_told_in_slices(path: Path) -> None:
         on.append(1, *(submitted(f"t{n}") for n in range(count)))
         messages = await on.queue.first(4)
         assert [1000, 1000, 1] == [len(told.entries) for told in messages[:3]]
-        assert Appended(1) == messages[3]
+        assert Appended(1, number=count) == messages[3]
 
 
 async def test_a_failed_commit_is_told_and_forgotten(path: Path, monkeypatch: Any) -> None:
@@ -163,7 +185,149 @@ async def test_a_failed_commit_is_told_and_forgotten(path: Path, monkeypatch: An
         on.append(3, submitted("b"))
         committed, answer = await on.queue.first(2)
         assert [1] == [numbered.number for numbered in committed.entries]
-        assert Appended(3) == answer
+        assert Appended(3, number=1) == answer
+
+
+# ---- other nodes ----
+
+
+def body(origin: str, number: int, entry: Entry) -> Body:
+    return Body(origin, number, encode(entry))
+
+
+async def test_what_others_wrote(path: Path) -> None:
+    """The queue hears of it as of what was written here; replication hears when it is durable."""
+    async with desk(path) as on:
+        on.journal.cast_nowait(
+            Take(7, [body("m", 1, submitted("a")), body("m", 2, submitted("b"))])
+        )
+        [answer] = await on.replication.first(1)
+        assert Taken(7, {"m": 2}) == answer
+        [committed] = await on.queue.first(1)
+        assert [("m", 1), ("m", 2)] == [numbered[:2] for numbered in committed.entries]
+        assert ({"a": 1, "b": 2}, []) == (committed.orders, committed.flips)
+
+
+async def test_what_this_node_writes_is_told_to_replication(path: Path) -> None:
+    """As text, with its numbers, before its writer is answered."""
+    async with desk(path) as on:
+        await on.written(submitted("a"), Cancelled("a", 1.0))
+        node = on.nodes[0]
+        expected = [body(node, 1, submitted("a")), body(node, 2, Cancelled("a", 1.0))]
+        assert [Written(expected)] == on.replication.messages
+
+
+async def test_flips_are_told(path: Path) -> None:
+    """With the entries that made them."""
+    async with desk(path) as on:
+        await on.written(submitted("a"), Cancelled("a", 1.0), submitted("b"))
+        await on.written(Started("b", 1, "n", 1.0), Finished("b", 1, "n", GOOD, True))
+        on.journal.cast_nowait(Take(7, [body("m", 1, Cancelled("b", 1.0))]))
+        [committed] = await on.queue.first(1)
+        assert [Flip("b", "succeeded", "cancelled")] == committed.flips
+
+
+async def test_a_big_take_is_told_in_slices(path: Path) -> None:
+    """And answered once; what follows a fault in it is left out."""
+    count = module.SLICE_ENTRIES + 1
+    bodies = [body("m", n, submitted(f"t{n}")) for n in range(1, count + 1)]
+    async with desk(path) as on:
+        on.journal.cast_nowait(Take(1, bodies))
+        on.journal.cast_nowait(Take(2, [*bodies, Body("m", count + 1, b"")]))
+        on.journal.cast_nowait(Take(3, [Body("m", count + 1, b"")]))
+        failed, first, second = await on.replication.first(3)
+        assert Taken(1, {"m": count}) == first
+        assert (2, {}) == (second.token, second.have)
+        assert "can't be read" in second.refused
+        assert (3, ProtocolError) == (failed.token, type(failed.error))
+        messages = await on.queue.first(2)
+        assert [1000, 1] == [len(told.entries) for told in messages]
+
+
+async def test_pages_and_the_vector(path: Path) -> None:
+    """What is on disk, for those who lack it."""
+    async with desk(path) as on:
+        await on.written(submitted("a"))
+        node = on.nodes[0]
+        on.replication.messages.clear()
+        on.journal.cast_nowait(Take(1, [body("m", 3, submitted("b"))], {"m": 2}))
+        on.journal.cast_nowait(LoadVector("replication", 5))
+        have, floor = {node: 1, "m": 3}, {"m": 2}
+        _, loaded = await on.replication.first(2)
+        assert VectorLoaded(node, have, floor, 5) == loaded
+        on.journal.cast_nowait(ReadPage(9, {node: 1}, 0, 1000))
+        expected = PageRead(9, [body("m", 3, submitted("b"))], 2, True, have, floor)
+        assert [expected] == await on.replication.first(1)
+
+
+async def test_a_start_waits_for_its_task(path: Path, monkeypatch: Any) -> None:
+    """The task comes with what others wrote; what does not wait for it goes first."""
+    monkeypatch.setattr(module, "UNKNOWN_S", 3600.0)
+    async with desk(path) as on:
+        on.append(1, Started("a", 1, "n", 1.0), sender="runner", specs=True)
+        on.append(2, Tagged("n", "t", 1.0), sender="runner")
+        assert [Appended(2, number=1)] == await on.runner.first(1)
+        on.journal.cast_nowait(Take(1, [body("m", 1, submitted("other"))]))
+        on.journal.cast_nowait(Take(2, [body("m", 2, submitted("a"))]))
+        [answer] = await on.runner.first(1)
+        assert Appended(1, frozenset(), {"a": TaskSpec("x")}, 2) == answer
+
+
+async def test_a_start_of_what_nobody_has_is_refused(path: Path, monkeypatch: Any) -> None:
+    """Once it has waited long enough."""
+    monkeypatch.setattr(module, "UNKNOWN_S", 0.0)
+    async with desk(path) as on:
+        on.append(1, Started("a", 1, "n", 1.0), sender="runner", specs=True)
+        assert [Appended(1, frozenset({("a", 1)}))] == await on.runner.first(1)
+
+
+async def test_a_start_that_waits_is_dropped_with_its_sender(path: Path) -> None:
+    """A sender that starts anew was told that it was not written."""
+    async with desk(path) as on:
+        on.append(1, Started("a", 1, "n", 1.0), sender="runner")
+        on.append(2, Tagged("n", "t", 1.0), sender="runner")
+        await on.runner.first(1)
+        on.journal.cast_nowait(LoadOpen("runner", 3))
+        await on.runner.first(1)
+        on.journal.cast_nowait(Take(2, [body("m", 1, submitted("a"))]))
+        await on.replication.until(lambda messages: Taken(2, {"m": 1}) in messages)
+        assert [] == on.runner.messages
+
+
+async def test_a_take_on_a_full_disk(path: Path, monkeypatch: Any) -> None:
+    """It is told, and nothing of it is here: the same can be taken later."""
+    real = Journal.commit
+    fail = [True]
+
+    def commit(journal: Journal) -> None:
+        if fail.pop() if fail else False:
+            raise DiskFull("full")
+        real(journal)
+
+    async with desk(path) as on:
+        monkeypatch.setattr(Journal, "commit", commit)
+        take = Take(1, [body("m", 1, submitted("a"))])
+        on.journal.cast_nowait(take)
+        [failed] = await on.replication.first(1)
+        assert (1, DiskFull) == (failed.token, type(failed.error))
+        on.journal.cast_nowait(take)
+        assert [Taken(1, {"m": 1})] == await on.replication.first(1)
+
+
+async def test_no_room_for_what_others_wrote(path: Path, monkeypatch: Any) -> None:
+    """What is left is for the outcomes of what runs here."""
+    async with desk(path) as on:
+        await on.written(submitted("a"))
+        on.replication.messages.clear()
+        monkeypatch.setattr(
+            os,
+            "statvfs",
+            lambda where: SimpleNamespace(f_blocks=10**6, f_frsize=4096, f_bavail=1),
+        )
+        on.journal.cast_nowait(Take(1, [body("m", 1, submitted("b"))]))
+        [failed] = await on.replication.first(1)
+        assert (1, DiskFull) == (failed.token, type(failed.error))
+        assert ["a"] == await on.journal.call(lambda reads: [row.id for row in reads.page()])
 
 
 # ---- a full disk ----
@@ -184,8 +348,8 @@ async def test_submissions_stop_before_the_disk_is_full(path: Path, monkeypatch:
         assert isinstance(failed, AppendFailed)
         assert "make room on the disk" in failed.error.message
         on.append(2, submitted("b"))
-        on.append(3, Finished("a", 1, GOOD, True), sender="runner")
-        assert [Appended(3)] == await on.runner.first(1)
+        on.append(3, Finished("a", 1, "n", GOOD, True), sender="runner")
+        assert [Appended(3, number=3)] == await on.runner.first(1)
         messages = await on.queue.first(2)
         assert {AppendFailed, Committed} == {type(message) for message in messages}
         monkeypatch.setattr(os, "statvfs", real)
@@ -232,7 +396,7 @@ async def test_a_sender_that_starts_anew_takes_back_what_it_wanted(path: Path) -
         on.journal.cast_nowait(LoadOpen("runner", 3))
         assert [Open([], [], 3)] == await on.runner.first(1)
         _, answer = await on.queue.first(2)
-        assert Appended(2) == answer
+        assert Appended(2, number=1) == answer
 
 
 async def test_open_attempts_and_tags_of_this_node(path: Path) -> None:
@@ -302,7 +466,7 @@ async def test_trim_answers_how_many(path: Path) -> None:
     """Between two commits."""
     async with desk(path) as on:
         await on.written(submitted("a"), Cancelled("a", 1.0), submitted("b"))
-        assert 1 == await on.journal.call(Trim(10.0, 100))
+        assert 1 == await on.journal.call(Trim(10.0, 100, {on.nodes[0]: 99}))
         assert ["b"] == await on.journal.call(lambda reads: [row.id for row in reads.page()])
 
 
@@ -318,9 +482,9 @@ async def test_no_room_to_forget(path: Path, monkeypatch: Any, where: str) -> No
         with monkeypatch.context() as patched:
             patched.setattr(Journal, where, full)
             with pytest.raises(DiskFull):
-                await on.journal.call(Trim(10.0, 100))
+                await on.journal.call(Trim(10.0, 100, {on.nodes[0]: 99}))
         await on.written(submitted("b"))
-        assert 1 == await on.journal.call(Trim(10.0, 100))
+        assert 1 == await on.journal.call(Trim(10.0, 100, {on.nodes[0]: 99}))
 
 
 # ---- the file ----

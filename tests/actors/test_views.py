@@ -6,11 +6,20 @@ from typing import Any
 
 import pytest
 
-from leoronic.actors.views import attempt_object, change_object, rfc3339, task_object
+from leoronic.actors.views import (
+    attempt_object,
+    change_object,
+    error_object,
+    rfc3339,
+    split_object,
+    task_object,
+)
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.queue_messages import Change, LiveTask
 from leoronic.core.spec import After, TaskSpec
-from leoronic.journal.reads import AttemptRow, TaskRow
+from leoronic.errors import BadRequest, NotFound
+from leoronic.journal.rows import AttemptRow, TaskRow
+from leoronic.journal.splits import Split, Suspicion
 
 NAMES = {"id1": "one"}
 GOOD = Outcome(
@@ -118,6 +127,8 @@ def test_everything_the_contract_promises() -> None:
         (attempt(Outcome(1.0, 2.0, signal=15, reason="cancelled")), "cancelled", "cancelled"),
         (attempt(lost="the runner is gone", ended_at=5.0), "lost", "the runner is gone"),
         (attempt(ended_at=5.0, final_state="cancelled"), "cancelled", ""),
+        (attempt(Outcome(1.0, 2.0, signal=15, reason="superseded")), "superseded", "superseded"),
+        (attempt(GOOD, lost="node one is down"), "succeeded", ""),
     ],
 )
 def test_states_of_an_attempt(made: AttemptRow, state: str, reason: str) -> None:
@@ -146,6 +157,72 @@ def test_a_task_that_runs_again() -> None:
         shown[key] for key in ("state", "attempt", "node", "exit_code", "reason", "finished_at")
     )
     assert ["failed", "running"] == [one["state"] for one in shown["attempts"]]
+
+
+def test_runs_of_both_sides_of_a_split() -> None:
+    """All are listed, by (attempt, node); the task is told by the one that won."""
+    won = attempt(GOOD, attempt=1, node="id2", final_state="succeeded")
+    other = attempt(CUT, attempt=1, node="id1")
+    stopped = attempt(Outcome(1.0, 2.0, signal=15, reason="superseded"), attempt=2, node="id1")
+    shown = task_object(
+        "a", row(state="succeeded", ended_at=101.5), [stopped, won, other], None, NAMES
+    )
+    assert [
+        (1, "one", "failed", False),
+        (1, "id2", "succeeded", True),
+        (2, "one", "superseded", False),
+    ] == [(run["attempt"], run["node"], run["state"], run["won"]) for run in shown["attempts"]]
+    assert ("id2", 1, 0, "", "1970-01-01T00:01:40.250Z") == tuple(
+        shown[key] for key in ("node", "attempt", "exit_code", "reason", "started_at")
+    )
+
+
+def test_two_runs_that_go_on() -> None:
+    """Until one wins, the last in order of (attempt, node) is the task's."""
+    runs = [attempt(attempt=1, node="id2"), attempt(attempt=1, node="id1")]
+    shown = task_object("a", row(), runs, live("running", attempt=1, node="id2"), NAMES)
+    assert ("id2", 1, ["running"] * 2) == (
+        shown["node"],
+        shown["attempt"],
+        [run["state"] for run in shown["attempts"]],
+    )
+
+
+def test_a_split() -> None:
+    """Who ran it, who was suspected, and the time of those that did not win."""
+    won = attempt(GOOD, node="id2", final_state="succeeded")
+    lost = attempt(node="id1", ended_at=107.5, lost="node one is down")
+    suspicion = Suspicion("id1", "id3", 103.0, "silent for 5 s")
+    shown = split_object(Split("a", [won, lost], [suspicion], None), "n", NAMES)
+    assert ("a", "n", 7.5, None) == tuple(
+        shown[key] for key in ("id", "name", "seconds_lost", "outputs_differ")
+    )
+    assert [("one", False), ("id2", True)] == [(r["node"], r["won"]) for r in shown["runs"]]
+    assert [
+        {
+            "node": "one",
+            "by": "id3",
+            "at": "1970-01-01T00:01:43.000Z",
+            "reason": "silent for 5 s",
+        }
+    ] == shown["suspicions"]
+
+
+def test_a_split_that_is_not_decided() -> None:
+    """What may still win is not lost."""
+    runs = [attempt(node="id1", ended_at=101.0, lost="gone"), attempt(node="id2")]
+    shown = split_object(Split("a", runs, [], None), "", NAMES)
+    assert (1.0, None, [False, False]) == (
+        shown["seconds_lost"],
+        shown["name"],
+        [run["won"] for run in shown["runs"]],
+    )
+
+
+def test_errors() -> None:
+    """With the places of mistakes, if there are any."""
+    assert {"code": "not_found", "message": "m", "definite": True} == error_object(NotFound("m"))
+    assert ["p"] == error_object(BadRequest("m", ["p"]))["problems"]
 
 
 def test_a_cancelled_task() -> None:

@@ -7,7 +7,7 @@ import io
 from typing import Any
 
 import pytest
-from fake_node import NODE, STATUS, TASK, task
+from fake_node import STATUS, TASK, task
 
 from leoronic.client import render, table
 
@@ -182,8 +182,8 @@ def test_show_tells_of_leftovers(count: int, said: str) -> None:
     assert "left running" not in shown(stragglers=0)
 
 
-def test_status_and_nodes() -> None:
-    """Counts come in a fixed order; nodes show what is free of what they have."""
+def test_status() -> None:
+    """Counts come in a fixed order."""
     expected = """
 node        attic (n1)
 root        /node
@@ -194,11 +194,6 @@ tasks       1200 waiting, 3 running, 40 succeeded, 1 failed
 nodes       1 up
 """
     assert lines(expected) == render.status(STATUS, "/node", colour=False)
-    expected = """
-NODE   STATE  FREE CPUS     FREE MEMORY      FREE STORAGE  RUNNING  TAGS       ADDRESS
-attic  up      0.5 of 2  3 GiB of 4 GiB  10 GiB of 20 GiB        3  fast, gpu  127.0.0.1:22580
-"""
-    assert lines(expected) == render.nodes([NODE], width=None, colour=False)
 
 
 def test_why() -> None:

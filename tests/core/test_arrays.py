@@ -142,3 +142,12 @@ def test_like_plain_sets(steps: list[tuple[str, int, str]]) -> None:
             record.is_open(i) for i in range(-1, COUNT + 1)
         ]
         assert (len(ended) == COUNT) == record.is_done()
+
+
+def test_an_element_that_turns_out_otherwise() -> None:
+    """It is counted as what it is now, and so the array ends."""
+    record = array(2)
+    record.end(0, "failed")
+    record.flip("failed", "succeeded")
+    assert record.end(1, "succeeded")
+    assert "succeeded" == record.final_state()

@@ -18,8 +18,10 @@ from leoronic.core.entries import (
     Submitted,
 )
 from leoronic.core.outcome import Outcome
+from leoronic.core.resources import Capacity
 from leoronic.core.spec import After, TaskSpec
 from leoronic.core.tasks import Tasks
+from leoronic.core.view import About, Member, View
 
 IDS = ("a", "b", "c", "d", "e.0", "e.1", "e")
 SPECS = {
@@ -39,35 +41,49 @@ def counted_one_by_one(tasks: Tasks) -> dict[str, int]:
     return counts
 
 
+def view(memory: int, alone: bool) -> View:
+    """What is there: `n`, and `m` unless it is down; both with that much memory."""
+    members = {}
+    for node, state in (("n", "up"), ("m", "down" if alone else "up")):
+        about = About(node, "1", 1, capacity=Capacity(1000, memory, 1))
+        members[node] = Member(node, about, state, ready=True)
+    return View("n", members)
+
+
 _ids = st.sampled_from(IDS)
 _attempts = st.integers(1, 3)
 _codes = st.integers(0, 1)
+_nodes = st.sampled_from(["n", "m"])
 _steps = st.one_of(
     st.builds(lambda task: Submitted(task, SPECS[task], 0.0), st.sampled_from(sorted(SPECS))),
-    st.builds(lambda task, attempt: Started(task, attempt, "n", 0.0), _ids, _attempts),
     st.builds(
-        lambda task, attempt, code, final: Finished(
-            task, attempt, Outcome(0.0, 0.0, exit_code=code), final
-        ),
-        _ids, _attempts, _codes, st.booleans(),
+        lambda task, attempt, node: Started(task, attempt, node, 0.0), _ids, _attempts, _nodes
     ),
-    st.builds(lambda task, attempt: Lost(task, attempt, 0.0, "x"), _ids, _attempts),
+    st.builds(
+        lambda task, attempt, node, code, final: Finished(
+            task, attempt, node, Outcome(0.0, 0.0, exit_code=code), final
+        ),
+        _ids, _attempts, _nodes, _codes, st.booleans(),
+    ),
+    st.builds(
+        lambda task, attempt, node: Lost(task, attempt, node, 0.0, "x"), _ids, _attempts, _nodes
+    ),
     st.builds(lambda task, revision: Held(task, revision, 0.0), _ids, _attempts),
     st.builds(lambda task, revision: Released(task, revision, 0.0), _ids, _attempts),
     st.builds(lambda task: Cancelled(task, 0.0), _ids),
-    st.builds(lambda number, bad: (number, bad), st.integers(1, 3), st.booleans()),
+    st.builds(view, st.sampled_from([0, 1, 4]), st.booleans()),
 )  # fmt: skip
 
 
 @given(st.lists(_steps, max_size=40))
-def test_counts_that_are_kept_equal_counts_made_anew(steps: list[Entry | tuple[int, bool]]) -> None:
+def test_counts_that_are_kept_equal_counts_made_anew(steps: list[Entry | View]) -> None:
     """Whatever happens: singles, graphs, arrays and their elements, classes no node can run."""
     tasks = Tasks()
     for number, step in enumerate(steps, 1):
         tasks.at(float(number))
-        if isinstance(step, tuple):
-            tasks.feasible(step[0], ["too big"] if step[1] else [])
+        if isinstance(step, View):
+            tasks.see(step)
         else:
-            tasks.apply(Numbered("n", number, step))
+            tasks.apply(Numbered("nm"[number % 2], number, step))
         tasks.feed()
         assert counted_one_by_one(tasks) == tasks.count_singles()

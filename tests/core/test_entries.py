@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from leoronic.core.entries import (
     Cancelled,
-    Ended,
     Entry,
     Finished,
     Held,
+    Kept,
     Lost,
     Released,
     Started,
     Submitted,
+    Suspected,
     Tagged,
     Untagged,
     decode,
@@ -30,14 +31,17 @@ LONG = StreamRef(1 << 40, file="out.1", offset=5, lost=1)
 ALL: list[Entry] = [
     Submitted("a", TaskSpec("x", after=(After("b", "ended"),), items=["", "é"]), 1.5, "inbox"),
     Started("a", 1, "n", 1.0, "life"),
-    Finished("a", 1, Outcome(1.0, 2.0, exit_code=3, stdout=OUT, stderr=LONG, stragglers=2), False),
-    Lost("a", 1, 1.0, "why", True),
+    Finished(
+        "a", 1, "n", Outcome(1.0, 2.0, exit_code=3, stdout=OUT, stderr=LONG, stragglers=2), False
+    ),
+    Lost("a", 1, "n", 1.0, "why", True),
     Cancelled("a", 1.0),
     Held("a", 1, 1.0, "reason"),
     Released("a", 2, 1.0, 4),
-    Ended("a", "failed", 1.0),
     Tagged("n", "t", 1.0),
     Untagged("n", "t", 1.0),
+    Suspected("n", 1.0, "silent for 5 s"),
+    Kept("a", 1, "n", "stdout", 5000),
 ]
 
 
@@ -78,5 +82,5 @@ def test_any_text_and_bytes_survive(text: str, data: bytes, at: float) -> None:
     except UnicodeEncodeError:
         return  # half a surrogate pair can't come in through any door
     outcome = Outcome(at, at, stdout=StreamRef(len(data), data), reason=text)
-    for entry in (Submitted("a", TaskSpec(text), at, text), Finished("a", 1, outcome, True)):
+    for entry in (Submitted("a", TaskSpec(text), at, text), Finished("a", 1, "n", outcome, True)):
         assert entry == decode(encode(entry))

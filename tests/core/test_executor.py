@@ -20,19 +20,27 @@ from leoronic.core.executor_messages import (
     SetTag,
     WaitIdle,
 )
+from leoronic.core.holdings import AFTER_OTHERS_S, LATER_S
 from leoronic.core.make_run import make_run
 from leoronic.core.outcome import Outcome
+from leoronic.core.peer import (
+    Assign,
+    AssignClass,
+    AssignItem,
+    Freed,
+    Held,
+    Interest,
+    Offer,
+    Reserve,
+)
 from leoronic.core.queue_messages import (
     Append,
     Appended,
     AppendFailed,
-    Declined,
     FetchSpecs,
-    Item,
     SpecsFetched,
     StopAttempt,
 )
-from leoronic.core.records import ClassTable, TaskClass
 from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import (
     Exited,
@@ -44,29 +52,38 @@ from leoronic.core.run import (
     Spawned,
     StartNow,
 )
-from leoronic.core.scheduler_messages import (
-    Assign,
-    Freed,
-    Held,
-    Offer,
-)
+from leoronic.core.sharing import INTEREST_S, KEEP_S
 from leoronic.core.spec import TaskSpec
+from leoronic.core.view import AskView, Standing
 from leoronic.errors import DiskFull, Refused
-from tests.core.world import World
+from tests.core.views import make_view
 
 NOW = 1000.0
 NODE = Capacity(2000, 100, 100)
 NEED = Need(1000, 0, 0)
-CLASSES = ClassTable()
-PLAIN = CLASSES.intern(TaskSpec("x"))
-PINNED = CLASSES.intern(TaskSpec("x", node="n"))
+PLAIN = AssignClass(1, NEED)
+PINNED = AssignClass(2, NEED, pinned=True)
 GOOD = Outcome(NOW - 1.0, NOW, exit_code=0)
 BAD = Outcome(NOW - 1.0, NOW, exit_code=1)
 LIFE = "life 1"
 
 
-def item(task: str, attempt: int = 1, *, retries_left: int = 0, hold: bool = False) -> Item:
-    return Item(task, attempt, retries_left, 1, hold)
+def item(
+    task: str,
+    attempt: int = 1,
+    *,
+    retries_left: int = 0,
+    hold: bool = False,
+    of: AssignClass = PLAIN,
+) -> AssignItem:
+    return AssignItem(task, attempt, retries_left, of.number, hold)
+
+
+def assign(
+    *items: AssignItem, ahead: tuple[AssignItem, ...] = (), owner: str = "n", **fields: Any
+) -> Assign:
+    """What `owner`'s scheduler says: run these."""
+    return Assign(owner, list(items), list(ahead), [PLAIN, PINNED], **fields)
 
 
 class Executor:
@@ -75,10 +92,17 @@ class Executor:
     def __init__(self) -> None:
         self.machine = ExecutorMachine("n", "name", NODE, ("fixed",))
         self.token = 0
+        self.to_membership: list[object] = []
 
     def told(self, message: object, now: float = NOW) -> list[Effect]:
-        """What it says to `message`; tokens of appends become 0, and are remembered."""
-        return [self._without_token(effect) for effect in self.machine.handle(message, now)]
+        """What it says to `message`, membership apart; tokens of appends become 0."""
+        effects = []
+        for effect in self.machine.handle(message, now):
+            if isinstance(effect, Send) and effect.to == "membership":
+                self.to_membership.append(effect.message)
+            else:
+                effects.append(self._without_token(effect))
+        return effects
 
     def _without_token(self, effect: Effect) -> Effect:
         if isinstance(effect, Send) and isinstance(effect.message, Append):
@@ -93,7 +117,7 @@ class Executor:
 
     def running(self, *tasks: str) -> None:
         """These tasks run, one cpu each."""
-        self.told(Assign([(item(task), PLAIN) for task in tasks]))
+        self.told(assign(*[item(task) for task in tasks]))
         self.on_disk(**{task: TaskSpec("x") for task in tasks})
 
 
@@ -112,6 +136,10 @@ def to_host(message: object) -> Send:
 
 def freed(*keys: tuple[str, int], **fields: Any) -> Send:
     return Send("scheduler", Freed("n", [(key, None) for key in keys], **fields))
+
+
+def declined(*keys: tuple[str, int], **fields: Any) -> Send:
+    return Send("scheduler", Freed("n", declined=list(keys), **fields))
 
 
 @pytest.fixture
@@ -134,11 +162,11 @@ def started(task: str, attempt: int = 1) -> Started:
 
 def test_started_is_on_disk_before_anything_runs(ready: Executor) -> None:
     """Assigned, written down, run; ended, written down, forgotten."""
-    assert [to_journal(started("a"), want_specs=True)] == ready.told(Assign([(item("a"), PLAIN)]))
+    assert [to_journal(started("a"), want_specs=True)] == ready.told(assign(item("a")))
     spec = TaskSpec("echo hi")
     assert [to_host(Runs([make_run("a", 1, spec, "name")]))] == ready.on_disk(a=spec)
     assert [] == ready.told(Spawned("a", 1, 5, NOW))
-    assert [to_journal(Finished("a", 1, GOOD, True)), freed(("a", 1))] == ready.told(
+    assert [to_journal(Finished("a", 1, "n", GOOD, True)), freed(("a", 1))] == ready.told(
         Exited("a", 1, GOOD)
     )
     assert [to_host(Forget([("a", 1)]))] == ready.on_disk()
@@ -146,7 +174,7 @@ def test_started_is_on_disk_before_anything_runs(ready: Executor) -> None:
 
 def test_a_start_that_the_journal_refuses(ready: Executor) -> None:
     """The task ended meanwhile: nothing runs, its share is free again."""
-    ready.told(Assign([(item("a"), PLAIN), (item("b"), PLAIN)]))
+    ready.told(assign(item("a"), item("b")))
     spec = TaskSpec("x")
     assert [to_host(Runs([make_run("b", 1, spec, "name")])), freed(("a", 1))] == ready.on_disk(
         ("a", 1), a=spec, b=spec
@@ -157,7 +185,7 @@ def test_many_ends_share_one_append(ready: Executor) -> None:
     """Whatever ended together is written and forgotten together."""
     ready.running("a", "b")
     assert [
-        to_journal(Finished("a", 1, GOOD, True), Finished("b", 1, BAD, True)),
+        to_journal(Finished("a", 1, "n", GOOD, True), Finished("b", 1, "n", BAD, True)),
         freed(("a", 1), ("b", 1)),
     ] == ready.told(ExitedMany([Exited("a", 1, GOOD), Exited("b", 1, BAD)]))
     assert [to_host(Forget([("a", 1), ("b", 1)]))] == ready.on_disk()
@@ -178,10 +206,10 @@ def test_an_end_told_twice_is_written_once(ready: Executor) -> None:
 )
 def test_what_is_final(ready: Executor, outcome: Outcome, retries_left: int, final: bool) -> None:
     """A success, or a failure with no retries left."""
-    ready.told(Assign([(item("a", retries_left=retries_left), PLAIN)]))
+    ready.told(assign(item("a", retries_left=retries_left)))
     ready.on_disk(a=TaskSpec("x"))
     [append, _] = ready.told(Exited("a", 1, outcome))
-    assert to_journal(Finished("a", 1, outcome, final)) == append
+    assert to_journal(Finished("a", 1, "n", outcome, final)) == append
 
 
 def test_an_attempt_that_never_began_is_dated(ready: Executor) -> None:
@@ -189,7 +217,7 @@ def test_an_attempt_that_never_began_is_dated(ready: Executor) -> None:
     ready.running("a")
     [append, _] = ready.told(Exited("a", 1, Outcome(0.0, 0.0, reason="cannot start: no")), NOW + 5)
     outcome = Outcome(NOW + 5, NOW + 5, reason="cannot start: no")
-    assert to_journal(Finished("a", 1, outcome, True)) == append
+    assert to_journal(Finished("a", 1, "n", outcome, True)) == append
 
 
 # ---- what does not fit ----
@@ -198,23 +226,25 @@ def test_an_attempt_that_never_began_is_dated(ready: Executor) -> None:
 def test_what_does_not_fit_is_declined_and_all_is_told_again(ready: Executor) -> None:
     """The ledger here is the authority; the scheduler's was wrong, so it is put right by level."""
     ready.running("a", "b")
-    effects = ready.told(Assign([(item("c"), PLAIN)]))
-    held = [Held("a", 1, NEED), Held("b", 1, NEED)]
-    assert [offer(*held), Send("queue", Declined(["c"])), freed(("c", 1))] == effects
+    effects = ready.told(assign(item("c")))
+    held = [Held("a", 1, NEED, "n"), Held("b", 1, NEED, "n")]
+    assert [declined(("c", 1)), offer(*held)] == effects
 
 
 def test_the_same_assignment_twice_starts_once(ready: Executor) -> None:
     """An attempt that is known is not begun again."""
-    ready.told(Assign([(item("a"), PLAIN)]))
-    assert [] == ready.told(Assign([(item("a"), PLAIN)]))
+    ready.told(assign(item("a")))
+    assert [] == ready.told(assign(item("a")))
 
 
 def test_draining_declines_all_but_what_is_meant_for_this_node(ready: Executor) -> None:
     """Draining is told at once; a pinned task runs nevertheless; undone, all is as before."""
-    assert [offer(draining=True), Reply(1, None)] == ready.told(Asked(1, SetDraining(True)))
-    assert Send("queue", Declined(["a"])) in ready.told(Assign([(item("a"), PLAIN)]))
-    assert [to_journal(started("b"), want_specs=True)] == ready.told(Assign([(item("b"), PINNED)]))
-    assert [offer(Held("b", 1, NEED)), Reply(2, None)] == ready.told(Asked(2, SetDraining(False)))
+    assert [Reply(1, None), offer(draining=True)] == ready.told(Asked(1, SetDraining(True)))
+    assert declined(("a", 1)) in ready.told(assign(item("a")))
+    assert [to_journal(started("b"), want_specs=True)] == ready.told(assign(item("b", of=PINNED)))
+    assert [Reply(2, None), offer(Held("b", 1, NEED, "n"))] == ready.told(
+        Asked(2, SetDraining(False))
+    )
 
 
 def test_a_capacity_that_changed_is_offered(ready: Executor) -> None:
@@ -225,7 +255,7 @@ def test_a_capacity_that_changed_is_offered(ready: Executor) -> None:
     [sent] = ready.told(small)
     assert isinstance(sent, Send)
     assert isinstance(sent.message, Offer)
-    assert (small, [Held("a", 1, NEED)]) == (sent.message.capacity, sent.message.held)
+    assert (small, [Held("a", 1, NEED, "n")]) == (sent.message.capacity, sent.message.held)
 
 
 # ---- stopping ----
@@ -233,17 +263,17 @@ def test_a_capacity_that_changed_is_offered(ready: Executor) -> None:
 
 def test_stop_what_runs(ready: Executor) -> None:
     """It is killed; however it ends, that end is final."""
-    ready.told(Assign([(item("a", retries_left=5), PLAIN)]))
+    ready.told(assign(item("a", retries_left=5)))
     ready.on_disk(a=TaskSpec("x"))
     assert [to_host(Kill("a", 1, "cancelled"))] == ready.told(StopAttempt("a", 1, "cancelled"))
     [append, _] = ready.told(Exited("a", 1, BAD))
-    assert to_journal(Finished("a", 1, BAD, True)) == append
+    assert to_journal(Finished("a", 1, "n", BAD, True)) == append
     assert [] == ready.told(StopAttempt("a", 1, "cancelled"))
 
 
 def test_stop_what_is_about_to_start(ready: Executor) -> None:
     """Written down as started already: it is sent and killed, so that it has an end."""
-    ready.told(Assign([(item("a"), PLAIN)]))
+    ready.told(assign(item("a")))
     assert [] == ready.told(StopAttempt("a", 1, "cancelled"))
     spec = TaskSpec("x")
     assert [
@@ -262,27 +292,9 @@ def test_stop_while_the_runner_is_away(ready: Executor) -> None:
     ready.running("a")
     ready.told(RunnerDown())
     assert [] == ready.told(StopAttempt("a", 1, "cancelled"))
-    assert [to_host(Kill("a", 1, "cancelled")), offer(Held("a", 1, NEED))] == ready.told(
+    assert [to_host(Kill("a", 1, "cancelled")), offer(Held("a", 1, NEED, "n"))] == ready.told(
         Inventory([Spawned("a", 1, 5, NOW)], [], LIFE)
     )
-
-
-def test_a_cancelled_task_is_killed_by_the_next_life_of_the_core() -> None:
-    """The core died between writing the cancellation and killing: the next one kills."""
-    world = World()
-    world.add("a")
-    world.add("array", count=2)
-    assert ["a", "array.0"] == world.running()
-    world.runner_obeys = False
-    world.change("cancel", "a", "array.0")
-    world.told()
-    world.runner_obeys = True
-    world.start_core()
-    told = world.told()
-    assert ["kill a 1 cancelled", "kill array.0 1 cancelled"] == told[:2]
-    assert ["cancelled", "cancelled"] == world.states("a", "array.0")
-    world.drain()
-    assert {"succeeded": 1, "cancelled": 2} == {k: v for k, v in world.reads.ended().items() if v}
 
 
 # ---- the disk ----
@@ -294,7 +306,7 @@ def test_an_append_that_fails_is_tried_again_each_second(ready: Executor) -> Non
     ready.told(Exited("a", 1, GOOD))
     full = DiskFull("full")
     assert [SetTimer("append", NOW + 1.0)] == ready.told(AppendFailed(ready.token, full))
-    finished = to_journal(Finished("a", 1, GOOD, True))
+    finished = to_journal(Finished("a", 1, "n", GOOD, True))
     assert [finished] == ready.told(Fired("append"), NOW + 1.0)
     assert [SetTimer("append", NOW + 2.0)] == ready.told(AppendFailed(ready.token, full), NOW + 1.0)
     assert [finished] == ready.told(Fired("append"), NOW + 2.0)
@@ -303,9 +315,9 @@ def test_an_append_that_fails_is_tried_again_each_second(ready: Executor) -> Non
 
 def test_one_timer_for_all_that_failed(ready: Executor) -> None:
     """Several appends that failed are repeated together, in order."""
-    ready.told(Assign([(item("a"), PLAIN)]))
+    ready.told(assign(item("a")))
     first = ready.token
-    ready.told(Assign([(item("b"), PLAIN)]))
+    ready.told(assign(item("b")))
     assert 1 == len(ready.told(AppendFailed(first, DiskFull("full"))))
     assert [] == ready.told(AppendFailed(ready.token, DiskFull("full")))
     assert [
@@ -323,7 +335,7 @@ def test_answers_to_an_earlier_life_are_ignored(ready: Executor) -> None:
     later.told(Start(), NOW + 60.0)
     later.told(Open([], []))
     later.told(Inventory([], [], LIFE))
-    later.told(Assign([(item("b"), PLAIN)]))
+    later.told(assign(item("b")))
     assert later.token != ready.token
     assert [] == later.told(Appended(ready.token, specs={"b": TaskSpec("x")}))
 
@@ -346,7 +358,7 @@ def test_what_still_runs_is_taken_back() -> None:
     assert [offer(Held("a", 1, NEED), fresh=True)] == executor.told(
         Inventory([Spawned("a", 1, 5, NOW)], [], LIFE)
     )
-    assert [to_journal(Finished("a", 1, BAD, False)), freed(("a", 1))] == executor.told(
+    assert [to_journal(Finished("a", 1, "n", BAD, False)), freed(("a", 1))] == executor.told(
         Exited("a", 1, BAD)
     )
 
@@ -355,17 +367,23 @@ def test_what_ended_meanwhile_is_written() -> None:
     """The runner kept the outcome until somebody made it durable."""
     executor = opened(OPEN)
     effects = executor.told(Inventory([], [Exited("a", 1, GOOD)], LIFE))
-    assert [to_journal(Finished("a", 1, GOOD, True)), offer(fresh=True), freed(("a", 1))] == effects
+    assert [
+        to_journal(Finished("a", 1, "n", GOOD, True)),
+        freed(("a", 1)),
+        offer(fresh=True, queued=[("a", 1)]),
+    ] == effects
 
 
 @pytest.mark.parametrize("hold", [False, True])
 def test_what_the_runner_no_longer_has_is_lost(hold: bool) -> None:
     """The journal says it started, another life of the runner had it: nobody can account for it."""
     executor = opened(OpenAttempt("a", 1, NEED, 2, hold, "life 0"))
-    lost = Lost("a", 1, NOW, "the runner no longer has it", hold)
-    assert [to_journal(lost), offer(fresh=True), freed(("a", 1))] == executor.told(
-        Inventory([], [], LIFE)
-    )
+    lost = Lost("a", 1, "n", NOW, "the runner no longer has it", hold)
+    assert [
+        to_journal(lost),
+        freed(("a", 1)),
+        offer(fresh=True, queued=[("a", 1)]),
+    ] == executor.told(Inventory([], [], LIFE))
     assert [to_host(Forget([("a", 1)]))] == executor.on_disk()
 
 
@@ -398,9 +416,9 @@ def test_an_inventory_that_comes_first_waits_for_the_journal() -> None:
     assert [] == executor.told(Inventory([Spawned("a", 1, 5, NOW)], [], LIFE))
     assert [] == executor.told(Exited("a", 1, GOOD))
     assert [
-        offer(Held("a", 1, NEED), fresh=True),
-        to_journal(Finished("a", 1, GOOD, True)),
+        to_journal(Finished("a", 1, "n", GOOD, True)),
         freed(("a", 1)),
+        offer(fresh=True, queued=[("a", 1)]),
     ] == executor.told(Open([OPEN], []))
 
 
@@ -416,12 +434,13 @@ def test_an_early_inventory_of_a_runner_that_went_is_void() -> None:
 def test_starts_wait_for_the_runner(ready: Executor) -> None:
     """While it is away starts are written and kept; they are sent, once, when it is back."""
     ready.told(RunnerDown())
-    ready.told(Assign([(item("a"), PLAIN)]))
+    ready.told(assign(item("a")))
     spec = TaskSpec("x")
     assert [] == ready.on_disk(a=spec)
-    assert [offer(Held("a", 1, NEED)), to_host(Runs([make_run("a", 1, spec, "name")]))] == (
-        ready.told(Inventory([], [], "life 2"))
-    )
+    assert [
+        to_host(Runs([make_run("a", 1, spec, "name")])),
+        offer(Held("a", 1, NEED, "n")),
+    ] == (ready.told(Inventory([], [], "life 2")))
 
 
 def test_nothing_is_offered_before_it_is_known_what_runs() -> None:
@@ -444,9 +463,9 @@ def test_nothing_is_offered_before_it_is_known_what_runs() -> None:
 def test_a_tag_is_durable_before_it_counts(ready: Executor) -> None:
     """Written, then offered and answered, with the fixed ones."""
     assert [to_journal(Tagged("n", "gpu", NOW))] == ready.told(Asked(1, SetTag("gpu", True)))
-    assert [offer(tags=frozenset({"fixed", "gpu"})), Reply(1, ["fixed", "gpu"])] == ready.on_disk()
+    assert [Reply(1, ["fixed", "gpu"]), offer(tags=frozenset({"fixed", "gpu"}))] == ready.on_disk()
     assert [to_journal(Untagged("n", "gpu", NOW))] == ready.told(Asked(2, SetTag("gpu", False)))
-    assert [offer(), Reply(2, ["fixed"])] == ready.on_disk()
+    assert [Reply(2, ["fixed"]), offer()] == ready.on_disk()
 
 
 def test_a_tag_given_at_the_start_stays(ready: Executor) -> None:
@@ -479,7 +498,7 @@ def short(ready: Executor) -> dict[int, int]:
 
 
 def ahead(ready: Executor, *tasks: str) -> list[Effect]:
-    return ready.told(Assign([], ahead=[(item(task), PLAIN) for task in tasks]))
+    return ready.told(assign(ahead=tuple(item(task) for task in tasks)))
 
 
 def test_short_tasks_are_wanted_ahead(ready: Executor) -> None:
@@ -496,17 +515,17 @@ def test_one_stands_behind_the_other_and_takes_over(ready: Executor) -> None:
     assert isinstance(sent.message, Runs)
     assert [("b", 1)] == [run.behind for run in sent.message.runs]
     effects = ready.told(Exited("b", 1, SHORT))
-    assert to_journal(Finished("b", 1, SHORT, True)) == effects[0]
+    assert to_journal(Finished("b", 1, "n", SHORT, True)) == effects[0]
     assert isinstance(effects[1], Send)
     assert [(("b", 1), ("c", 1))] == effects[1].message.attempts  # type: ignore[attr-defined]
 
 
 def test_ahead_without_anything_to_stand_behind_is_declined(ready: Executor) -> None:
     """The ones it was meant for have ended meanwhile."""
-    assert [Send("queue", Declined(["c"]))] == ahead(ready, "c")
+    assert [declined(("c", 1))] == ahead(ready, "c")
     short(ready)
     ready.told(Asked(1, SetDraining(True)))
-    assert [Send("queue", Declined(["c"]))] == ahead(ready, "c")
+    assert [declined(("c", 1))] == ahead(ready, "c")
 
 
 def test_one_moves_to_a_lane_that_is_empty(ready: Executor) -> None:
@@ -519,6 +538,13 @@ def test_one_moves_to_a_lane_that_is_empty(ready: Executor) -> None:
     assert to_host(StartNow("c1", 1)) == effects[-2]
 
 
+def test_what_stands_behind_is_assigned_again(ready: Executor) -> None:
+    """Its scheduler has forgotten it: it is told all that there is, and nothing starts twice."""
+    short(ready)
+    ahead(ready, "c")
+    assert [offer(Held("b", 1, NEED, "n"), queued=[("c", 1)])] == ready.told(assign(item("c")))
+
+
 def test_stop_what_stands_behind(ready: Executor) -> None:
     """A queued attempt is killed like any other; nothing of the ledger changes hands."""
     short(ready)
@@ -526,7 +552,8 @@ def test_stop_what_stands_behind(ready: Executor) -> None:
     ready.on_disk(c=TaskSpec("x"))
     assert [to_host(Kill("c", 1, "cancelled"))] == ready.told(StopAttempt("c", 1, "cancelled"))
     outcome = Outcome(NOW, NOW, reason="cancelled")
-    assert [to_journal(Finished("c", 1, outcome, True))] == ready.told(Exited("c", 1, outcome))
+    finished = to_journal(Finished("c", 1, "n", outcome, True))
+    assert [finished, freed(("c", 1), wants={1: 16})] == ready.told(Exited("c", 1, outcome))
 
 
 def test_starts_refused_together_with_what_stood_behind(ready: Executor) -> None:
@@ -536,8 +563,8 @@ def test_starts_refused_together_with_what_stood_behind(ready: Executor) -> None
     """
     short(ready)
     elements = [f"x.{index}" for index in range(4)]
-    items = [(item(task), PLAIN) for task in elements]
-    ready.told(Assign(items[:1], ahead=items[1:]))
+    items = [item(task) for task in elements]
+    ready.told(assign(items[0], ahead=tuple(items[1:])))
     spec = TaskSpec("x", count=4)
     refused = [(task, 1) for task in elements]
     effects = ready.on_disk(*refused, **dict.fromkeys(elements, spec))
@@ -564,10 +591,10 @@ def test_waiting_until_nothing_runs(ready: Executor) -> None:
 def test_once_abandoned_ends_are_no_outcomes(ready: Executor) -> None:
     """The node is being stopped: what runs is lost, and so is run again."""
     ready.running("a")
-    lost = Lost("a", 1, NOW, "it was stopped with the node", False)
+    lost = Lost("a", 1, "n", NOW, "it was stopped with the node", False)
     assert [to_journal(lost), freed(("a", 1))] == ready.told(Abandon())
     assert [] == ready.told(Exited("a", 1, BAD))
-    assert Send("queue", Declined(["b"])) in ready.told(Assign([(item("b"), PLAIN)]))
+    assert declined(("b", 1), retry_s=LATER_S) in ready.told(assign(item("b")))
 
 
 def test_description(ready: Executor) -> None:
@@ -612,7 +639,197 @@ def test_the_environment_of_a_task() -> None:
     assert "LEORONIC_INDEX" not in make_run("t", 1, TaskSpec("x"), "name").env
 
 
-def test_classes_are_of_the_task() -> None:
-    """A pinned class differs from a plain one."""
-    assert isinstance(PINNED, TaskClass)
-    assert PINNED.number != PLAIN.number
+# ---- several owners ----
+
+
+def to(node: str, message: object) -> Send:
+    return Send(f"scheduler@{node}", message)
+
+
+def look(executor: Executor, *owners: str, need: Need | None = None, number: int = 0) -> None:
+    """These nodes' schedulers want to be told what gets free."""
+    for owner in owners:
+        executor.told(Interest(owner, True, need, number))
+
+
+def test_the_interested_are_told(ready: Executor) -> None:
+    """An offer at once; then what others take, and what gets free; `off` ends it."""
+    ready.running("a")
+    full = Offer("n", "name", NODE, frozenset({"fixed"}), False, [Held("a", 1, NEED, "n")], seen=7)
+    assert [to("m", full)] == ready.told(Interest("m", True, None, 7))
+    taken = Freed("n", taken=[Held("b", 1, NEED, "n")])
+    assert to("m", taken) in ready.told(assign(item("b")))
+    ready.on_disk(b=TaskSpec("x"))
+    told = Freed("n", [(("a", 1), None)])
+    assert [Send("scheduler", told), to("m", told)] == ready.told(Exited("a", 1, GOOD))[1:]
+    assert [] == ready.told(Interest("m", False))
+    assert 2 == len(ready.told(Exited("b", 1, GOOD)))
+
+
+def test_interest_that_is_not_repeated_ends(ready: Executor) -> None:
+    """Its scheduler may be gone, or have forgotten."""
+    ready.running("a")
+    look(ready, "m")
+    assert [] == [
+        effect
+        for effect in ready.told(Exited("a", 1, GOOD), NOW + INTEREST_S)
+        if isinstance(effect, Send) and effect.to == "scheduler@m"
+    ]
+
+
+def test_only_those_who_are_there_stay_interested(ready: Executor) -> None:
+    """A view without them ends it."""
+    ready.running("a")
+    look(ready, "m", "o")
+    ready.told(make_view("n", "m"))
+    sent = {effect.to for effect in ready.told(Exited("a", 1, GOOD)) if isinstance(effect, Send)}
+    assert {"journal", "scheduler", "scheduler@m"} == sent
+
+
+def test_what_another_owner_assigned(ready: Executor) -> None:
+    """It is taken like our own; only its owner hears of what is wanted of its classes."""
+    ready.running("a")
+    effects = ready.told(assign(item("b"), owner="m"))
+    assert [
+        to_journal(started("b"), want_specs=True),
+        Send("scheduler", Freed("n", taken=[Held("b", 1, NEED, "m")])),
+    ] == effects
+    ready.on_disk(b=TaskSpec("x"))
+    look(ready, "m")
+    ready.told(Exited("a", 1, SHORT))
+    [_, own, other] = ready.told(Exited("b", 1, SHORT))
+    assert isinstance(own, Send)
+    assert Freed("n", [(("b", 1), None)]) == own.message
+    assert to("m", Freed("n", [(("b", 1), None)])) == other
+
+
+def test_lanes_are_of_one_owner(ready: Executor) -> None:
+    """Equal numbers of two owners are two classes: nobody queues up behind another's."""
+    short(ready)
+    look(ready, "m")
+    effects = ready.told(assign(ahead=(item("c"),), owner="m"))
+    assert [to("m", Freed("n", declined=[("c", 1)]))] == effects
+
+
+def test_an_owner_that_is_declined_is_told_all(ready: Executor) -> None:
+    """Though it had shown no interest: its attempt comes back, and what is held here."""
+    ready.running("a", "b")
+    held = [Held("a", 1, NEED, "n"), Held("b", 1, NEED, "n")]
+    full = Offer("n", "name", NODE, frozenset({"fixed"}), False, held, seen=3)
+    assert [to("m", Freed("n", declined=[("c", 1)])), to("m", full)] == ready.told(
+        assign(item("c"), owner="m", number=3)
+    )
+
+
+@pytest.mark.parametrize("fields", [{"stale": True}, {"number": 4}, {"number": 5}])
+def test_nothing_of_a_late_assignment_starts(ready: Executor, fields: dict[str, Any]) -> None:
+    """Its owner may have given up on this node, or it came over a connection that is gone."""
+    look(ready, "m", number=5)
+    effects = ready.told(assign(item("c"), ahead=(item("d"),), owner="m", **fields))
+    freed = Freed("n", declined=[("c", 1), ("d", 1)], retry_s=LATER_S)
+    assert to("m", freed) == effects[0]
+    assert 2 == len(effects)
+
+
+def test_an_unknown_class_is_declined(ready: Executor) -> None:
+    """An assignment that does not describe what it names starts nothing, and harms nothing."""
+    effects = ready.told(Assign("m", [item("c")], [item("d")]))
+    assert to("m", Freed("n", declined=[("c", 1), ("d", 1)], retry_s=LATER_S)) == effects[0]
+
+
+def test_a_start_of_what_is_not_known_here_is_given_back(ready: Executor) -> None:
+    """The owner's entries are still under way: to be tried again a little later."""
+    ready.told(assign(item("c"), owner="m"))
+    assert [
+        Send("scheduler", Freed("n", [(("c", 1), None)])),
+        to("m", Freed("n", declined=[("c", 1)], retry_s=LATER_S)),
+    ] == ready.on_disk(("c", 1))
+
+
+def test_who_holds_less_is_let_in_first(ready: Executor) -> None:
+    """Room that another waits for, and has less of, is kept for it; but not for long."""
+    ready.running("a", "b")
+    look(ready, "m", need=NEED)
+    ready.told(Exited("a", 1, GOOD))
+    told = ready.told(assign(item("c")))
+    assert Send("scheduler", Freed("n", declined=[("c", 1)], retry_s=AFTER_OTHERS_S)) == told[0]
+    assert to_journal(started("d"), want_specs=True) == ready.told(assign(item("d"), owner="m"))[0]
+    ready.told(Exited("b", 1, GOOD))
+    assert to_journal(started("e"), want_specs=True) == ready.told(assign(item("e")))[0]
+
+
+def test_room_is_not_kept_for_long(ready: Executor) -> None:
+    """Whoever it was kept for did not come."""
+    ready.running("a", "b")
+    look(ready, "m", need=NEED)
+    ready.told(Exited("a", 1, GOOD))
+    ready.told(assign(item("c")))
+    late = Started("c", 1, "n", NOW + KEEP_S, LIFE)
+    effects = ready.told(assign(item("c")), NOW + KEEP_S)
+    assert to_journal(late, want_specs=True) == effects[0]
+
+
+def test_lanes_run_dry_while_another_waits(ready: Executor) -> None:
+    """Who has more than its share must not pass it on from one of its tasks to the next."""
+    ready.running("a", "b")
+    look(ready, "m", need=NEED)
+    effects = ready.told(Exited("a", 1, SHORT))
+    assert Send("scheduler", Freed("n", [(("a", 1), None)])) == effects[1]
+    effects = ready.told(assign(ahead=(item("c"),)))
+    assert [Send("scheduler", Freed("n", declined=[("c", 1)]))] == effects
+
+
+def test_a_reservation_holds_for_other_owners(ready: Executor) -> None:
+    """What would delay the big task waits; the big one itself, or its end, lifts that."""
+    ready.running("a")
+    big = AssignClass(9, Need(2000, 0, 0))
+    ready.told(Reserve("m", 9, big.need, 6.0))
+    assert declined(("b", 1), retry_s=AFTER_OTHERS_S) == ready.told(assign(item("b")))[0]
+    ready.told(Exited("a", 1, GOOD))
+    assert declined(("b", 1), retry_s=AFTER_OTHERS_S) == ready.told(assign(item("b")))[0]
+    assert (
+        to_journal(started("big"), want_specs=True)
+        == (ready.told(Assign("m", [item("big", of=big)], classes=[big]))[0])
+    )
+    ready.on_disk(big=TaskSpec("x"))
+    ready.told(Exited("big", 1, GOOD))
+    assert to_journal(started("b"), want_specs=True) == ready.told(assign(item("b")))[0]
+
+
+def test_a_reservation_ends(ready: Executor) -> None:
+    """By time, or when its owner says so."""
+    ready.running("a")
+    ready.told(Reserve("m", 9, Need(2000, 0, 0), 6.0))
+    ready.told(Reserve("m", 9))
+    assert to_journal(started("b"), want_specs=True) == ready.told(assign(item("b")))[0]
+    ready.on_disk(b=TaskSpec("x"))
+    ready.told(Exited("b", 1, GOOD))
+    ready.told(Reserve("m", 9, Need(2000, 0, 0), 6.0))
+    late = Started("c", 1, "n", NOW + 6.0, LIFE)
+    assert to_journal(late, want_specs=True) == ready.told(assign(item("c")), NOW + 6.0)[0]
+
+
+@pytest.mark.parametrize(("outcome", "final"), [(BAD, False), (GOOD, True)])
+def test_a_superseded_run_does_not_end_its_task(
+    ready: Executor, outcome: Outcome, final: bool
+) -> None:
+    """The task goes on elsewhere; but a success that came before the kill counts."""
+    ready.running("a")
+    ready.told(StopAttempt("a", 1, "superseded"))
+    [append, _] = ready.told(Exited("a", 1, outcome))
+    assert to_journal(Finished("a", 1, "n", outcome, final)) == append
+
+
+# ---- membership ----
+
+
+def test_membership_is_told_what_others_should_know(ready: Executor) -> None:
+    """Once, on each change, and again if it turns out not to know."""
+    standing = Standing(NODE, ["fixed"], False)
+    assert [AskView("runner"), standing] == ready.to_membership
+    ready.to_membership.clear()
+    ready.told(Asked(1, SetDraining(True)))
+    assert [Standing(NODE, ["fixed"], True)] == ready.to_membership
+    ready.to_membership.clear()
+    ready.told(make_view("n"))
+    assert [Standing(NODE, ["fixed"], True)] == ready.to_membership

@@ -213,3 +213,38 @@ def test_a_redo_of_what_is_waited_for_twice() -> None:
     graph.settle("a", "failed")
     assert [] == graph.redo("a", "a2")
     assert graph.is_blocked("c")
+
+
+def test_an_outcome_that_turns_out_otherwise_is_judged_again() -> None:
+    """Met or broken, the dependency is what the new outcome makes it, for all that follows."""
+    graph = Graph()
+    graph.add("b", [("a", "succeeded", None)])
+    graph.add("c", [("b", "succeeded", None)])
+    graph.add("d", [("a", "ended", None)])
+    assert ["b", "d"] == graph.settle("a", "succeeded")
+    assert graph.is_free("b")
+    assert ["b", "d", "c"] == graph.flip("a", "failed")
+    assert (True, True) == (graph.is_blocked("b"), graph.is_blocked("c"))
+    assert ["it runs after a has succeeded, but that failed"] == graph.reasons("b")
+    graph.flip("a", "succeeded")
+    assert (True, False) == (graph.is_free("b"), graph.is_blocked("c"))
+    assert [] == graph.flip("z", "failed")
+
+
+def test_a_flip_of_what_is_being_asked_about_waits_for_the_answer() -> None:
+    """It will be the new outcome."""
+    graph = Graph()
+    graph.add("b", [("a", "succeeded", None)])
+    assert [] == graph.flip("a", "failed")
+    assert {"a": "succeeded"} == graph.waiting_for("b")
+
+
+def test_a_task_that_depends_on_nothing_any_more_frees_others() -> None:
+    """What waited for it because it was blocked does so no longer; its own edges are gone."""
+    graph = Graph()
+    graph.add("b", [("a", "succeeded", "failed")])
+    graph.add("c", [("b", "ended", None)])
+    assert ["c"] == graph.forget("b")
+    assert (True, False) == (graph.is_free("b"), graph.is_blocked("c"))
+    assert [] == graph.forget("b")
+    assert [] == graph.flip("a", "succeeded")

@@ -13,8 +13,8 @@ def key(name: str) -> AttemptKey:
     return (name, 1)
 
 
-def lanes(*heads: str) -> Lanes:
-    made = Lanes()
+def lanes(*heads: str) -> Lanes[int]:
+    made: Lanes[int] = Lanes()
     for head in heads:
         made.open(key(head), 1)
     return made
@@ -99,7 +99,7 @@ def test_slow_tasks_want_nobody_behind() -> None:
 
 def test_durations_of_old_classes_are_forgotten() -> None:
     """Their number is bounded."""
-    made = Lanes()
+    made: Lanes[int] = Lanes()
     for number in range(CLASSES_MAX + 5):
         made.note_duration(number, 0.1)
     assert 5 == len(made._mean_s)
@@ -119,7 +119,7 @@ steps = st.lists(
 @settings(max_examples=200)
 def test_shares_are_conserved(steps: list[tuple[str, int, int]]) -> None:
     """Each attempt runs at most once; slots come by opening and go only when nobody waits."""
-    made = Lanes()
+    made: Lanes[int] = Lanes()
     running: dict[AttemptKey, int] = {}
     behind: dict[AttemptKey, int] = {}
     ran: set[AttemptKey] = set()

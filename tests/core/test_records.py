@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import pytest
 from msgspec.structs import replace
 
 from leoronic.core.conditions import AllWithCmdDone, HasFile, HasTag, NotTag, QueueIsFirst
-from leoronic.core.records import STATE_NAMES, ClassTable, Record, Status
+from leoronic.core.records import LOSSES_MAX, STATE_NAMES, ClassTable, Record, Status
 from leoronic.core.resources import Need
+from leoronic.core.runs import LOST, NO_RUNS, RunState
 from leoronic.core.spec import TaskSpec
 
 SPEC = TaskSpec("x")
@@ -76,6 +79,15 @@ def test_a_class_goes_with_its_last_task() -> None:
     assert first.number < table.intern(SPEC).number
 
 
+def test_tasks_of_two_origins_are_of_two_classes() -> None:
+    """So that those who own them place them apart."""
+    table = ClassTable()
+    here, there = table.intern(SPEC, "a"), table.intern(SPEC, "b")
+    assert here is not there
+    assert ("a", "b") == (here.origin, there.origin)
+    assert there is table.intern(SPEC, "b")
+
+
 def test_why_a_task_is_held() -> None:
     """By hand, by a loss that nobody has looked at, or with its array."""
     table = ClassTable()
@@ -84,14 +96,42 @@ def test_why_a_task_is_held() -> None:
     array.held = "by hand"
     assert "by hand" == array.why_held()
     array.held = None
-    array.lost_hold = 2
+    array.runs_to_change().join((2, "n"), RunState(LOST, hold=True))
     assert "attempt 2 was lost; look what it did, then release the task" == array.why_held()
     element.parent = array
     assert array.why_held() == element.why_held()
     array.released = 2
     assert element.why_held() is None
-    array.lost_hold = 3
+    array.runs_to_change().join((3, "n"), RunState(LOST, hold=True))
     assert "attempt 3 was lost" in (array.why_held() or "")
+
+
+def test_the_last_word_on_holding_a_task() -> None:
+    """The highest revision; of equal ones the hold, and of equal holds always the same."""
+    words: list[tuple[int, str | None]] = [(1, "a"), (2, None), (2, "b"), (2, "c"), (1, "z")]
+    for order in permutations(words):
+        record = Record("a", 1, ClassTable().intern(SPEC))
+        for word in order:
+            record.join_hold(*word)
+        assert (2, "c") == (record.revision, record.held)
+    assert not record.join_hold(2, "c")
+
+
+def test_one_loss_too_many_holds() -> None:
+    """Whether the next one does is known in advance."""
+    record = Record("a", 1, ClassTable().intern(SPEC))
+    for attempt in range(1, LOSSES_MAX):
+        assert not record.hold_if_lost()
+        record.runs_to_change().join((attempt, "n"), RunState(LOST))
+    assert record.hold_if_lost()
+
+
+def test_what_never_ran_shares_nothing_that_changes() -> None:
+    """A waiting task has no runs of its own; one that gets some doesn't give them to others."""
+    one, other = (Record(name, 1, ClassTable().intern(SPEC)) for name in ("a", "b"))
+    assert one.runs is NO_RUNS
+    one.runs_to_change().join((1, "n"), RunState(LOST))
+    assert ({}, {}) == (NO_RUNS.phases(), other.runs.phases())
 
 
 def test_each_status_of_a_live_task_has_a_state() -> None:

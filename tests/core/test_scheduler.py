@@ -5,60 +5,91 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from leoronic.core.barrier import SETTLE_S, WAIT_S_MAX
 from leoronic.core.effects import Asked, Effect, Fired, Reply, Send, SetTimer
-from leoronic.core.queue_messages import Feasible, Item, Offered, SchedulerStarted, Withdrawn
-from leoronic.core.records import ClassTable, TaskClass
-from leoronic.core.resources import Capacity
-from leoronic.core.scheduler import (
-    FILES_EVERY_S,
-    PATIENCE_S,
-    SchedulerMachine,
-    Start,
-)
-from leoronic.core.scheduler_messages import (
+from leoronic.core.interests import CALM_S, EVERY_S
+from leoronic.core.nodes import NodePicture
+from leoronic.core.peer import (
     Assign,
+    AssignClass,
+    AssignItem,
     CheckFiles,
-    Explain,
     FilesPresent,
     Freed,
     Held,
+    Interest,
     Offer,
+    Outstanding,
+    Reserve,
 )
+from leoronic.core.placement import PATIENCE_S
+from leoronic.core.queue_messages import Declined, Item, Offered, SchedulerStarted, Withdrawn
+from leoronic.core.records import ClassTable, TaskClass
+from leoronic.core.resources import Capacity
+from leoronic.core.scheduler import (
+    ENTRIES_S,
+    FILES_EVERY_S,
+    OUTSTANDING_S,
+    SchedulerMachine,
+    Start,
+)
+from leoronic.core.scheduler_messages import Explain
 from leoronic.core.spec import TaskSpec
-from tests.core.world import World
+from leoronic.core.view import AskView, View
+from tests.core.views import make_view
 
 NODE = Capacity(2000, 100, 100, (("gpu", 1.0),))
 
 
 class Scheduler:
-    """The machine with one node of two cpus, and a clock."""
+    """The machine with one node of two cpus, and a clock; nothing is to be heard any more."""
 
-    def __init__(self, **offer: Any) -> None:
-        self.machine = SchedulerMachine()
-        self.now = 0.0
+    def __init__(self, *peers: str, **offer: Any) -> None:
+        self.machine = SchedulerMachine("n")
+        self.now = 100.0
         self.classes = ClassTable()
         self.order = 0
-        assert [Send("queue", SchedulerStarted())] == self.told(Start())
+        assert [Send("queue", SchedulerStarted()), Send("membership", AskView("scheduler"))] == (
+            self.told(Start())
+        )
+        self.told(make_view("n", *peers))
         self.offer(**offer)
+        other = self.task_class(node="nobody")
+        asked = interests(self.told(Offered(other, [self.item("first")])))
+        for node, interest in asked.items():
+            self.offer(node=node, name=f"name-{node}", seen=interest.number, **offer)
+        self.told(Withdrawn(other.number))
+        self.now += CALM_S
+        self.told(Fired("barrier"))
+        self.told(Fired("interest"))
+        assert self.machine._barriers.is_clear("n")
 
     def told(self, message: object) -> list[Effect]:
-        return self.machine.handle(message, self.now)
+        """What it says, timers apart."""
+        self.effects = self.machine.handle(message, self.now)
+        return [effect for effect in self.effects if not isinstance(effect, SetTimer)]
+
+    def timers(self) -> list[Effect]:
+        """Those set by the last message."""
+        return [effect for effect in self.effects if isinstance(effect, SetTimer)]
 
     def offer(self, **changes: Any) -> list[Effect]:
         fields: dict[str, Any] = {
             "node": "n",
-            "name": "name",
+            "name": "name-n",
             "capacity": NODE,
             "tags": frozenset(),
             "draining": False,
             "held": [],
+            "seen": self.machine._number,
             **changes,
         }
         return self.told(Offer(**fields))
 
     def task_class(self, **fields: Any) -> TaskClass:
-        return self.classes.intern(TaskSpec("x", **fields))
+        return self.classes.intern(TaskSpec("x", **fields), "n")
 
     def item(self, task: str, order: int | None = None, attempt: int = 1) -> Item:
         self.order += 1
@@ -70,20 +101,29 @@ class Scheduler:
         return self.told(Offered(self.task_class(**fields), items))
 
     def started(self, effects: list[Effect]) -> list[str]:
-        """The tasks that these effects assign; there is nothing else but timers."""
+        """The tasks that these effects assign; there is nothing else but what is given back."""
         found: list[str] = []
         for effect in effects:
-            if isinstance(effect, SetTimer):
-                continue
             assert isinstance(effect, Send), effect
+            if isinstance(effect.message, Declined):
+                continue
             assert isinstance(effect.message, Assign), effect
             assert [] == effect.message.ahead
-            found += [item.task for item, _ in effect.message.items]
+            found += [item.task for item in effect.message.items]
         return found
 
     def free(self, *tasks: str, wants: dict[int, int] | None = None) -> list[Effect]:
         """These attempts ended."""
-        return self.told(Freed("n", [((task, 1), None) for task in tasks], wants or {}))
+        return self.told(Freed("n", [((task, 1), None) for task in tasks], wants=wants or {}))
+
+
+def interests(effects: list[Effect]) -> dict[str, Interest]:
+    """Who is asked what it has, and how."""
+    found: dict[str, Interest] = {}
+    for effect in effects:
+        if isinstance(effect, Send) and isinstance(effect.message, Interest):
+            found[effect.to.partition("@")[2] or "n"] = effect.message
+    return found
 
 
 @pytest.fixture
@@ -94,14 +134,19 @@ def scheduler() -> Scheduler:
 # ---- order ----
 
 
-def test_an_assignment_names_item_and_class(scheduler: Scheduler) -> None:
+def test_an_assignment_names_items_and_classes(scheduler: Scheduler) -> None:
     """One message for all that starts now."""
     task_class = scheduler.task_class()
     a, b, c = scheduler.item("a"), scheduler.item("b"), scheduler.item("c")
-    assert [Send("runner", Assign([(a, task_class), (b, task_class)]))] == scheduler.told(
-        Offered(task_class, [a, b, c])
-    )
-    assert [Send("runner", Assign([(c, task_class)]))] == scheduler.free("a")
+    [effect] = scheduler.told(Offered(task_class, [a, b, c]))
+    assert isinstance(effect, Send)
+    assert isinstance(effect.message, Assign)
+    number = task_class.number
+    items = [AssignItem("a", 1, 0, number), AssignItem("b", 1, 0, number)]
+    classes = [AssignClass(number, task_class.need)]
+    expected = Assign("n", items, [], classes, number=effect.message.number)
+    assert ("runner", expected) == effect
+    assert ["c"] == scheduler.started(scheduler.free("a"))
     assert [] == scheduler.free("b", "c")
 
 
@@ -167,46 +212,6 @@ def test_an_attempt_is_assigned_once(scheduler: Scheduler) -> None:
 # ---- needs ----
 
 
-def test_exclusive_tasks_are_alone_and_come_to_it() -> None:
-    """One that wants the node to itself is not passed by for ever by small ones."""
-    world = World(cpus=2.0)
-    world.add("s0")
-    world.add("s1")
-    world.add("alone", concurrent=False)
-    number = 2
-    for _ in range(40):
-        world.advance(1.0)
-        if "alone" in world.running():
-            break
-        world.add(f"s{number}")
-        number += 1
-        world.finish(world.running()[0])
-    assert ["alone"] == world.running()
-    assert number < 12
-    world.add("later")
-    assert ["alone"] == world.running()
-    world.finish("alone")
-    assert 2 == len(world.running())
-
-
-def test_big_tasks_are_not_starved() -> None:
-    """After `PATIENCE_S` of being passed by, a node keeps free what the big one needs."""
-    world = World(cpus=4.0)
-    for number in range(4):
-        world.add(f"s{number}", cpus=1.0)
-    world.add("big", cpus=3.0)
-    number, waited_s = 4, 0.0
-    while "big" not in world.running():
-        world.add(f"s{number}", cpus=1.0)
-        number += 1
-        world.advance(0.5)
-        waited_s += 0.5
-        world.finish(world.running()[0])
-        assert waited_s < PATIENCE_S + 5.0, "starved"
-    assert waited_s > PATIENCE_S
-    assert 1 == len(set(world.running()) - {"big"})  # beside it there is room for one
-
-
 def reserved(scheduler: Scheduler) -> None:
     """`big` waits for both cpus, of which `r` has one, and has been passed by for too long."""
     scheduler.add("r", cpus=1.0)
@@ -220,9 +225,9 @@ def test_patience_is_timed(scheduler: Scheduler) -> None:
     """From the first time that it was passed by."""
     scheduler.add("r", cpus=1.0)
     scheduler.add("big", cpus=2.0)
-    scheduler.now = 100.0
-    effects = scheduler.add("s", cpus=0.5)
-    assert SetTimer("patience", 100.0 + PATIENCE_S) in effects
+    scheduler.now += 100.0
+    scheduler.add("s", cpus=0.5)
+    assert SetTimer("patience", scheduler.now + PATIENCE_S) in scheduler.timers()
 
 
 def test_a_reservation_lets_pass_only_what_leaves_room(scheduler: Scheduler) -> None:
@@ -240,7 +245,7 @@ def test_a_reservation_outlives_a_new_offer(scheduler: Scheduler) -> None:
     scheduler.add("t", cpus=0.5)
     need = scheduler.task_class(cpus=1.0).need
     less = Capacity(2000, 100, 50, (("gpu", 1.0),))
-    assert [] == scheduler.offer(capacity=less, held=[Held("r", 1, need)])
+    assert [] == scheduler.started(scheduler.offer(capacity=less, held=[Held("r", 1, need)]))
     assert ["big"] == scheduler.started(scheduler.free("r"))
 
 
@@ -258,10 +263,7 @@ def test_a_reservation_ends_when_the_node_can_not_serve_it(scheduler: Scheduler)
     scheduler.add("t", cpus=0.25)
     need = scheduler.task_class(cpus=1.0).need
     effects = scheduler.offer(capacity=Capacity(1500, 100, 100), held=[Held("r", 1, need)])
-    number = scheduler.task_class(cpus=2.0).number
-    told = Send("queue", Feasible(number, ["name: needs 2 cpus, the node has 1.5 in all"]))
-    assert told == effects[0]
-    assert ["t"] == scheduler.started(effects[1:])
+    assert ["t"] == scheduler.started(effects)
 
 
 def test_custom_resources(scheduler: Scheduler) -> None:
@@ -270,17 +272,6 @@ def test_custom_resources(scheduler: Scheduler) -> None:
     assert ["g1"] == scheduler.started(scheduler.add("g1", "g2", resources=gpu))
     assert ["c"] == scheduler.started(scheduler.add("c"))
     assert ["g2"] == scheduler.started(scheduler.free("g1"))
-
-
-def test_what_no_node_could_ever_run_is_told(scheduler: Scheduler) -> None:
-    """Once when it is so, and once when it is so no more."""
-    number = scheduler.task_class(cpus=4.0).number
-    obstacles = ["name: needs 4 cpus, the node has 2 in all"]
-    assert [Send("queue", Feasible(number, obstacles))] == scheduler.add("a", cpus=4.0)
-    assert [] == scheduler.add("b", cpus=4.0)
-    [told, assign] = scheduler.offer(capacity=Capacity(4000, 0, 0))
-    assert Send("queue", Feasible(number, [])) == told
-    assert ["a"] == scheduler.started([assign])
 
 
 # ---- conditions on the worker ----
@@ -296,11 +287,13 @@ def test_tags(scheduler: Scheduler) -> None:
 
 def test_has_file(scheduler: Scheduler) -> None:
     """The executor is asked at once and then every few seconds, while somebody waits for it."""
-    look = [Send("runner", CheckFiles(["data"])), SetTimer("files", FILES_EVERY_S)]
+    look = [Send("runner", CheckFiles("n", ["data"]))]
     assert look == scheduler.add("a", conditions=("worker:has_file data",))
+    assert [SetTimer("files", scheduler.now + FILES_EVERY_S)] == scheduler.timers()
     assert [] == scheduler.told(FilesPresent("n", frozenset()))
-    scheduler.now = 2.0
-    assert [look[0], SetTimer("files", 4.0)] == scheduler.told(Fired("files"))
+    scheduler.now += FILES_EVERY_S
+    assert look == scheduler.told(Fired("files"))
+    assert [SetTimer("files", scheduler.now + FILES_EVERY_S)] == scheduler.timers()
     assert ["a"] == scheduler.started(scheduler.told(FilesPresent("n", frozenset({"data"}))))
     assert [] == scheduler.told(Fired("files"))
 
@@ -310,11 +303,8 @@ def test_a_draining_node_runs_what_is_meant_for_it_alone(scheduler: Scheduler) -
     scheduler.offer(draining=True)
     assert [] == scheduler.add("a")
     assert ["by id"] == scheduler.started(scheduler.add("by id", node="n"))
-    assert ["by name"] == scheduler.started(scheduler.add("by name", node="name"))
-    [told] = scheduler.add("other", node="m")
-    assert isinstance(told, Send)
-    assert isinstance(told.message, Feasible)
-    assert ["name: the task is meant for node m"] == told.message.obstacles
+    assert ["by name"] == scheduler.started(scheduler.add("by name", node="name-n"))
+    assert [] == scheduler.add("other", node="m")
     assert ["a"] == scheduler.started(scheduler.offer())
 
 
@@ -325,7 +315,7 @@ def ahead(effects: list[Effect]) -> list[str]:
     found: list[str] = []
     for effect in effects:
         if isinstance(effect, Send) and isinstance(effect.message, Assign):
-            found += [item.task for item, _ in effect.message.ahead]
+            found += [item.task for item in effect.message.ahead]
     return found
 
 
@@ -336,9 +326,21 @@ def test_short_tasks_are_sent_ahead(scheduler: Scheduler) -> None:
     [effect] = scheduler.free("a", wants={number: 2})
     assert isinstance(effect, Send)
     assert isinstance(effect.message, Assign)
-    assert ["c"] == [item.task for item, _ in effect.message.items]
+    assert ["c"] == [item.task for item in effect.message.items]
     assert ["d", "e"] == ahead([effect])
     assert [] == scheduler.told(Fired("patience"))  # what was wanted was sent, once
+
+
+def test_the_last_ones_are_shared_out_ahead() -> None:
+    """They do not all stand in the lanes of one node."""
+    scheduler = two()
+    scheduler.add("d")
+    number = scheduler.task_class().number
+    scheduler.told(Freed("m", [(("c", 1), ("x", 1))], wants={number: 16}))
+    scheduler.told(Freed("n", [(("a", 1), ("y", 1))], wants={number: 16}))
+    effects = scheduler.add(*"efghij")
+    sent = [e.message for e in effects if isinstance(e, Send) and isinstance(e.message, Assign)]
+    assert [3, 3] == [len(assign.ahead) for assign in sent]
 
 
 def test_not_ahead_of_the_class_whose_turn_it_is(scheduler: Scheduler) -> None:
@@ -381,16 +383,21 @@ def test_an_offer_tells_what_is_held(scheduler: Scheduler) -> None:
     assert ["c"] == scheduler.started(scheduler.offer(held=[Held("a", 1, need)]))
 
 
-def test_a_fresh_executor_makes_the_queue_offer_again(scheduler: Scheduler) -> None:
-    """What was assigned to its former life and is not held never arrived."""
+def test_what_a_former_life_of_the_executor_never_got_is_given_back(scheduler: Scheduler) -> None:
+    """A fresh executor is asked again; its answer tells what is not there."""
     scheduler.add("a", "b", "c")
-    assert [Send("queue", SchedulerStarted())] == scheduler.offer(fresh=True)
-    assert ["c"] == scheduler.started(scheduler.add("c"))
+    need = scheduler.task_class().need
+    effects = scheduler.offer(fresh=True, seen=0)
+    number = interests(effects)["n"].number
+    assert [] == [effect for effect in effects if isinstance(effect.message, Assign)]  # type: ignore[union-attr]
+    effects = scheduler.offer(seen=number, held=[Held("a", 1, need, "n")])
+    assert Send("queue", Declined(["b"])) == effects[0]
+    assert ["c"] == scheduler.started(effects[1:])
 
 
 def test_a_node_that_is_not_known_frees_nothing() -> None:
     """Messages of an executor before its first offer change nothing."""
-    machine = SchedulerMachine()
+    machine = SchedulerMachine("n")
     assert [] == machine.handle(Freed("n", [(("a", 1), None)]), 0.0)
     assert [] == machine.handle(FilesPresent("n", frozenset()), 0.0)
 
@@ -401,7 +408,7 @@ def test_a_node_that_is_not_known_frees_nothing() -> None:
 def explain(scheduler: Scheduler, **fields: Any) -> list[str]:
     [answer] = scheduler.told(Asked(1, Explain(scheduler.task_class(**fields).number)))
     assert isinstance(answer, Reply)
-    return answer.result["name"]  # type: ignore[index, no-any-return]
+    return answer.result["name-n"]  # type: ignore[index, no-any-return]
 
 
 def test_why_a_task_does_not_start(scheduler: Scheduler) -> None:
@@ -433,21 +440,289 @@ def test_why_beside_a_reservation(scheduler: Scheduler) -> None:
     assert ["the node is kept free for a bigger task that waited longer"] == told
 
 
+# ---- several nodes ----
+
+
+def placed(effects: list[Effect]) -> dict[str, list[str]]:
+    """The tasks that are assigned, by node."""
+    found: dict[str, list[str]] = {}
+    for effect in effects:
+        if isinstance(effect, Send) and isinstance(effect.message, Assign):
+            node = effect.to.partition("@")[2] or "n"
+            found[node] = [item.task for item in effect.message.items]
+    return found
+
+
+def declines(effects: list[Effect]) -> list[str]:
+    """The tasks that the queue gets back."""
+    return [
+        task
+        for effect in effects
+        if isinstance(effect, Send) and isinstance(effect.message, Declined)
+        for task in effect.message.tasks
+    ]
+
+
+def two(**offer: Any) -> Scheduler:
+    """This node and `m`, two cpus each; the others' room is known, as there is a task too many."""
+    scheduler = Scheduler("m")
+    scheduler.add("a", "b")
+    asked = interests(scheduler.add("c"))
+    assert {"n", "m"} == asked.keys()
+    effects = scheduler.offer(node="m", name="name-m", seen=asked["m"].number, **offer)
+    if not offer:
+        assert {"m": ["c"]} == placed(effects)
+    return scheduler
+
+
+def test_own_node_first_then_the_others() -> None:
+    """What it can take at once goes nowhere else; the next to where most is free."""
+    scheduler = two()
+    assert {"m": ["d"]} == placed(scheduler.add("d"))
+    assert {} == placed(scheduler.add("e"))
+    assert {"n": ["e"]} == placed(scheduler.free("a"))
+    scheduler.free("b", "e")
+    scheduler.told(Freed("m", [(("c", 1), None)]))
+    assert {"n": ["f", "g"], "m": ["h"]} == placed(scheduler.add("f", "g", "h"))
+
+
+def test_many_go_in_one_message_to_each_node() -> None:
+    """Spread over all that have room."""
+    scheduler = two(capacity=Capacity(64_000, 1 << 40, 1 << 40))
+    effects = scheduler.add(*[f"t{number}" for number in range(100)], cpus=1.0)
+    [sent] = [effect for effect in effects if placed([effect])]
+    assert 63 == len(placed([sent])["m"])
+
+
+def test_interest_is_told_and_lost() -> None:
+    """Others are asked while there is too much for this node, again and again, then no more."""
+    scheduler = two()
+    need = scheduler.task_class().need
+    scheduler.add("d", "e")
+    scheduler.now += EVERY_S
+    asked = interests(scheduler.told(Fired("interest")))
+    assert {"n": need, "m": need} == {node: one.need for node, one in asked.items()}
+    held = [Held("c", 1, need, "n"), Held("d", 1, need, "n")]
+    scheduler.offer(node="m", held=held)
+    scheduler.free("a")
+    scheduler.now += CALM_S
+    off = interests(scheduler.told(Fired("interest")))
+    assert {"n": False, "m": False} == {node: one.on for node, one in off.items()}
+    assert ["n"] == list(scheduler.machine.placement.nodes)
+
+
+def test_nothing_is_placed_before_all_have_told_what_they_have() -> None:
+    """After a start: what an earlier life assigned may be about to run anywhere."""
+    scheduler = Scheduler("m", "o")
+    other = scheduler.classes.intern(TaskSpec("x"), "origin")
+    scheduler.offer(seen=0)
+    items = [scheduler.item("a"), scheduler.item("b")]
+    asked = interests(scheduler.told(Offered(other, items)))
+    assert {"m", "n", "o"} == asked.keys()
+    numbers = {node: one.number for node, one in asked.items()}
+    held = [Held("a", 1, other.need, "dead")]
+    for node in "mno":
+        old = numbers[node] - 10
+        assert {} == placed(scheduler.offer(node=node, name=node, seen=old))
+        assert {} == placed(
+            scheduler.offer(
+                node=node, name=node, seen=numbers[node], held=held if node == "m" else []
+            )
+        )
+    assert [SetTimer("barrier", scheduler.now + SETTLE_S)] == scheduler.timers()
+    scheduler.now += SETTLE_S
+    assert {"n": ["b"]} == placed(scheduler.told(Fired("barrier")))
+
+
+def test_who_can_not_be_reached_is_waited_for_a_while() -> None:
+    """It counts as there, as others hear it; some day the tasks must go on."""
+    scheduler = Scheduler("m")
+    other = scheduler.classes.intern(TaskSpec("x"), "origin")
+    asked = interests(scheduler.told(Offered(other, [scheduler.item("a")])))
+    assert {} == placed(scheduler.offer(seen=asked["n"].number))
+    assert ["first it must be known what runs on name-m"] == (
+        scheduler.told(Asked(1, Explain(other.number)))[0].result["name-n"]  # type: ignore[union-attr, index]
+    )
+    scheduler.now += WAIT_S_MAX
+    assert {"n": ["a"]} == placed(scheduler.told(Fired("barrier")))
+
+
+def test_who_leaves_is_not_waited_for() -> None:
+    """Nor for the time it takes entries of others to arrive."""
+    scheduler = Scheduler("m")
+    other = scheduler.classes.intern(TaskSpec("x"), "origin")
+    asked = interests(scheduler.told(Offered(other, [scheduler.item("a")])))
+    scheduler.offer(seen=asked["n"].number)
+    assert {"n": ["a"]} == placed(scheduler.told(make_view("n", "m down")))
+
+
+def test_a_node_that_vanishes_makes_the_queue_offer_again() -> None:
+    """Whatever had been assigned to it: the queue knows what began."""
+    scheduler = two()
+    effects = scheduler.told(make_view("n", "m down"))
+    assert Send("queue", SchedulerStarted()) in effects
+    assert {"n": ["c"]} == placed([*scheduler.free("a"), *scheduler.add("c")])
+
+
+def test_what_another_node_declines_goes_back_to_the_queue() -> None:
+    """At once, and that node is left alone with this class for as long as it wants."""
+    scheduler = two()
+    late = Freed("m", declined=[("c", 1)], retry_s=0.2)
+    assert ["c"] == declines(scheduler.told(late))
+    assert {} == placed(scheduler.add("c"))
+    scheduler.now += 0.2
+    assert {"m": ["c"]} == placed(scheduler.told(Fired("place")))
+    assert ["c"] == declines(scheduler.told(Freed("m", declined=[("c", 1)])))
+    assert {"m": ["c"]} == placed(scheduler.add("c"))
+
+
+def test_what_got_lost_on_the_way_goes_back_to_the_queue() -> None:
+    """After a while: it may have run and ended, and only the news of that is late."""
+    scheduler = two()
+    number = scheduler.machine._number
+    assert [] == declines(scheduler.offer(node="m", seen=number - 10))  # still under way
+    assert [] == declines(scheduler.offer(node="m", seen=number))
+    assert {} == placed(scheduler.add("c"))
+    scheduler.now += ENTRIES_S
+    assert ["c"] == declines(scheduler.told(Fired("claims")))
+    assert {"m": ["c"]} == placed(scheduler.add("c"))
+
+
+def test_an_attempt_that_any_node_has_is_not_assigned() -> None:
+    """If that node gives it up for another owner, the queue is asked to look again."""
+    scheduler = two()
+    need = scheduler.task_class().need
+    scheduler.told(Freed("m", taken=[Held("x", 1, need, "o")]))
+    scheduler.free("a", "b")
+    assert {} == placed(scheduler.add("x"))
+    scheduler.told(Freed("m", [(("x", 1), None)]))
+    scheduler.now += ENTRIES_S
+    assert ["x"] == declines(scheduler.told(Fired("claims")))
+
+
+def test_conditions_and_pins_of_other_nodes() -> None:
+    """Tags, files and names hold for the node that has them; all nodes are asked for files."""
+    scheduler = two(tags=frozenset({"fast"}))
+    assert {"m": ["t"]} == placed(scheduler.add("t", conditions=("worker:tag fast",)))
+    assert {"m": ["p"]} == placed(scheduler.add("p", node="name-m", cpus=0.0))
+    effects = scheduler.add("f", conditions=("worker:has_file data",), cpus=0.0)
+    asked = {e.to for e in effects if isinstance(e, Send) and isinstance(e.message, CheckFiles)}
+    assert {"runner", "runner@m"} == asked
+    found = FilesPresent("m", frozenset({"data"}))
+    assert {"m": ["f"]} == placed(scheduler.told(found))
+
+
+def test_an_owner_that_is_back_is_told_what_is_under_way() -> None:
+    """Of its own tasks only."""
+    scheduler = Scheduler("m down", "o")
+    theirs = scheduler.classes.intern(TaskSpec("x"), "m")
+    asked = interests(scheduler.told(Offered(theirs, [scheduler.item("a")])))
+    for node, one in asked.items():
+        scheduler.offer(node=node, name=node, seen=one.number)
+    scheduler.now += SETTLE_S
+    assert {"n": ["a"]} == placed(scheduler.told(Fired("barrier")))
+    scheduler.add("mine")
+    told = Send("scheduler@m", Outstanding("n", [("a", 1, "n")]))
+    assert told in scheduler.told(make_view("n", "m", "o"))
+
+
+def test_what_is_outstanding_is_taken_for_a_while() -> None:
+    """It may start there any moment; should it not, the queue looks again."""
+    scheduler = two()
+    scheduler.told(Outstanding("o", [("x", 1, "m")]))
+    scheduler.free("a", "b")
+    assert {} == placed(scheduler.add("x"))
+    scheduler.now += OUTSTANDING_S
+    assert ["x"] == declines(scheduler.told(Fired("claims")))
+
+
+def test_a_reservation_is_told() -> None:
+    """So that other owners respect it; and when it is over."""
+    scheduler = two()
+    scheduler.add("big", cpus=2.0)
+    need = scheduler.task_class(cpus=2.0).need
+    number = scheduler.task_class(cpus=2.0).number
+    scheduler.add("s", cpus=0.5)
+    scheduler.now += PATIENCE_S
+    effects = scheduler.told(Fired("patience"))
+    [sent] = [e for e in effects if isinstance(e, Send) and isinstance(e.message, Reserve)]
+    assert isinstance(sent.message, Reserve)
+    assert ("runner@m", need) == (sent.to, sent.message.need)
+    assert Send("runner@m", Reserve("n", number)) in scheduler.told(Withdrawn(number))
+
+
+def test_who_is_overtaken_by_other_owners_is_patient_no_longer() -> None:
+    """Others' tasks that took the room count as well."""
+    scheduler = two()
+    scheduler.add("big", cpus=2.0)
+    need = scheduler.task_class(cpus=0.5).need
+    scheduler.told(Freed("m", taken=[Held("theirs", 1, need, "o")]))
+    assert [SetTimer("patience", scheduler.now + PATIENCE_S)] == scheduler.timers()
+
+
+def test_why_node_by_node() -> None:
+    """Of those that did not tell yet, that."""
+    scheduler = Scheduler("m")
+    scheduler.add("a", "b")
+    scheduler.add("c")
+    [answer] = scheduler.told(Asked(1, Explain(scheduler.task_class().number)))
+    assert isinstance(answer, Reply)
+    assert {
+        "name-n": ["needs 1 cpus, less is free now"],
+        "name-m": ["it has not told what is free yet"],
+    } == answer.result
+
+
 # ---- cost ----
 
 
-def test_a_round_costs_the_same_whatever_is_queued() -> None:
-    """With a hundred times the tasks, as many messages, and no more is in the windows."""
+def test_a_round_looks_only_at_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With thirty nodes and forty classes that wait, room on one node is no work for the others."""
+    nodes = [f"m{number}" for number in range(30)]
+    scheduler = Scheduler(*nodes)
+    scheduler.add(*[f"t{number}" for number in range(200)])
+    for node in nodes:
+        scheduler.offer(node=node, name=node)
+    for number in range(40):
+        scheduler.add(f"w{number}", memory=number + 1)
+    looked: list[str] = []
+    may_start = NodePicture.may_start
 
-    def effort(count: int) -> tuple[int, int]:
-        world = World(cpus=2.0)
-        world.submit(*["x"] * count)
-        before = world.handled
-        for _ in range(50):
-            world.finish(world.running()[0])
-        machine = world.machines["scheduler"]
-        assert isinstance(machine, SchedulerMachine)
-        held = sum(len(known.items) for known in machine._classes.values())
-        return world.handled - before, held
+    def counted(self: NodePicture, task_class: TaskClass, now: float) -> bool:
+        looked.append(self.node)
+        return may_start(self, task_class, now)
 
-    assert effort(300) == effort(5_000)
+    monkeypatch.setattr(NodePicture, "may_start", counted)
+    key = next(iter(scheduler.machine.placement.nodes["m7"].ledger.held))
+    found = placed(scheduler.told(Freed("m7", [(key, None)])))
+    assert {"m7": 1} == {node: len(tasks) for node, tasks in found.items()}
+    assert {"m7"} == set(looked)
+    assert len(looked) <= 2 + 41
+    looked.clear()
+    assert {} == placed(scheduler.told(FilesPresent("m7", frozenset())))
+    assert [] == looked
+
+
+def test_a_connection_that_is_back_is_used_at_once() -> None:
+    """Who could not be reached, or has started anew, is asked without waiting for the next time."""
+    scheduler = two()
+    scheduler.add("d", "e")
+    view = make_view("n", "m")
+    member = view.members["m"]
+    cut = View("n", {**view.members, "m": structs.replace(member, linked=False)})
+    anew = View(
+        "n",
+        {**view.members, "m": structs.replace(member, about=structs.replace(member.about, life=2))},
+    )
+    assert {} == interests(scheduler.told(view))
+    scheduler.told(cut)
+    assert ["m"] == list(interests(scheduler.told(view)))
+    assert ["m"] == list(interests(scheduler.told(anew)))
+
+
+def test_an_offer_that_comes_too_late_is_not_used() -> None:
+    """Nobody would tell when it changes; its sender is told so."""
+    scheduler = Scheduler("m")
+    effects = scheduler.offer(node="m")
+    assert {"m": False} == {node: one.on for node, one in interests(effects).items()}
+    assert ["n"] == list(scheduler.machine.placement.nodes)

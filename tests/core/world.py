@@ -1,8 +1,9 @@
 """A node's machines in a world of one thread, virtual time and a database in memory.
 
 Queue, scheduler and executor are the real ones; what they say to each other is delivered in the
-order it was said. Entries go through the real journal code and are read back as text before anybody
-hears of them; what the executor and its runner say to each other goes through the wire's codec.
+order it was said. The node is alone: the world itself is its membership and its replication.
+Entries go through the real journal code and are read back as text before anybody hears of them;
+what the executor and its runner say to each other goes through the wire's codec.
 Nothing happens by itself: a story submits, ends attempts, moves the clock, and looks at `told()`,
 which names everything the runner was sent since it was last asked.
 """
@@ -32,6 +33,7 @@ from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import LoadOpen, Open, RunnerDown
 from leoronic.core.gates import search
 from leoronic.core.outcome import Outcome
+from leoronic.core.peer import CheckFiles, FilesPresent
 from leoronic.core.queue import QueueMachine
 from leoronic.core.queue_messages import (
     Accepted,
@@ -53,6 +55,7 @@ from leoronic.core.queue_messages import (
     SpecsFetched,
     SubmitSpecs,
 )
+from leoronic.core.replication_messages import AwaitCopies, Copied
 from leoronic.core.resources import Capacity
 from leoronic.core.run import (
     AttemptKey,
@@ -69,8 +72,8 @@ from leoronic.core.run import (
     ToRunner,
 )
 from leoronic.core.scheduler import SchedulerMachine
-from leoronic.core.scheduler_messages import CheckFiles, FilesPresent
 from leoronic.core.spec import After, TaskSpec
+from leoronic.core.view import About, AskView, Member, Standing, View
 from leoronic.errors import DiskFull, LeoronicError
 from leoronic.journal.database import create
 from leoronic.journal.journal import Journal
@@ -110,6 +113,8 @@ class World:
         self.matches_asked: list[str] = []
         self.commits = 0
         self.handled = 0
+        self.copies: list[str] = []  # who holds what is submitted, this node apart
+        self._standing = Capacity(0, 0, 0)  # until the executor tells
         self._fixed_tags = tags
         connection = sqlite3.connect(":memory:", isolation_level=None)
         create(connection, NODE)
@@ -133,7 +138,7 @@ class World:
         self._mail: deque[tuple[str, object]] = deque()
         self._answers.clear()
         self.start_queue()
-        self.machines["scheduler"] = SchedulerMachine()
+        self.machines["scheduler"] = SchedulerMachine(NODE)
         self.machines["runner"] = ExecutorMachine(NODE, "one", self.capacity, self._fixed_tags)
         self._mail.append(("scheduler", scheduler.Start()))
         self._mail.append(("runner", executor.Start()))
@@ -153,7 +158,7 @@ class World:
 
     def restart_scheduler(self) -> None:
         """It forgets everything; the executor starts after it, so it offers itself again."""
-        self.machines["scheduler"] = SchedulerMachine()
+        self.machines["scheduler"] = SchedulerMachine(NODE)
         self._mail.append(("scheduler", scheduler.Start()))
         self.restart_executor()
 
@@ -304,9 +309,13 @@ class World:
             self.tell(to, Fired(name))
         self.now = end
 
-    def timers(self) -> dict[str, float]:
-        """Seconds until each timer fires, as `actor:name`."""
-        return {f"{to}:{name}": at - self.now for (to, name), at in self._timers.items()}
+    def timers(self, of: str = "") -> dict[str, float]:
+        """Seconds until each timer fires (of that actor), as `actor:name`."""
+        return {
+            f"{to}:{name}": at - self.now
+            for (to, name), at in self._timers.items()
+            if of in ("", to)
+        }
 
     def run_until_idle(self) -> None:
         """Deliver until nothing is under way."""
@@ -325,6 +334,11 @@ class World:
             self._run(message)  # type: ignore[arg-type]
         elif to == "control":
             self.to_control.append(message)
+        elif to == "membership":
+            self._membership(message)
+        elif to == "replication":
+            assert isinstance(message, AwaitCopies)
+            self._mail.append(("queue", Copied(message.token, self.copies)))
         elif isinstance(message, CheckFiles):
             present = frozenset(self.files.intersection(message.paths))
             self._mail.append(("scheduler", FilesPresent(NODE, present)))
@@ -349,6 +363,23 @@ class World:
                 self._timers.pop((who, name), None)
             case Log():
                 self.logs.append(effect)
+
+    # ---- who is there ----
+
+    def _membership(self, message: object) -> None:
+        match message:
+            case AskView(sender):
+                self._mail.append((sender, self._view()))
+            case Standing(capacity):
+                self._standing = capacity
+                for machine in self.machines:
+                    self._mail.append((machine, self._view()))
+            case _:
+                raise AssertionError(f"unexpected {message!r}")
+
+    def _view(self) -> View:
+        about = About("one", "1", 1, capacity=self._standing)
+        return View(NODE, {NODE: Member(NODE, about, "up", ready=True)})
 
     # ---- the journal ----
 
@@ -385,14 +416,16 @@ class World:
         self.journal.commit()
         self.commits += 1
         read_back = [Numbered(n.origin, n.number, decode(encode(n.entry))) for n in written.entries]
-        self._mail.append(("queue", Committed(read_back)))
+        self._mail.append(("queue", Committed(read_back, written.orders, written.flips)))
         specs = {}
         if append.want_specs:
             for entry in append.entries:
                 spec = self.reads.spec(entry.task)  # type: ignore[union-attr]
                 assert spec is not None
                 specs[entry.task] = spec  # type: ignore[union-attr]
-        self._mail.append((append.sender, Appended(append.token, written.refused, specs)))
+        refused = written.refused | written.unknown
+        number = self.journal.number
+        self._mail.append((append.sender, Appended(append.token, refused, specs, number)))
 
     # ---- looking ----
 

@@ -67,7 +67,7 @@ def test_opened_again(path: Path) -> None:
     assert 302 == Journal(again.connection, again.node).number
     live = list(Reads(again.connection).live())
     assert 299 == len(live)
-    assert [first.node] == [e.running_on for e in live[1].live_elements.values()]
+    assert [first.node] == [run.node for [run] in live[1].live_elements.values()]
     again.connection.close()
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from leoronic.core.entries import (
     Cancelled,
-    Ended,
     Entry,
     Finished,
     Held,
@@ -23,10 +22,13 @@ from leoronic.core.entries import (
     decode,
 )
 from leoronic.core.outcome import Outcome
+from leoronic.core.queue_messages import LoadedRun
+from leoronic.core.runs import LOST
 from leoronic.core.spec import After, TaskSpec
 from leoronic.errors import DiskFull
 from leoronic.journal.database import create
-from leoronic.journal.journal import Journal, as_disk_full, element_range
+from leoronic.journal.join import element_range
+from leoronic.journal.journal import Journal, as_disk_full
 from leoronic.journal.reads import Reads
 
 GOOD = Outcome(1.0, 2.0, exit_code=0)
@@ -93,7 +95,8 @@ def test_a_start_that_comes_too_late_is_refused(disk: Disk) -> None:
         ]
     )
     disk.journal.commit()
-    assert {("a", 1), ("b", 2), ("b", 1), ("c.0", 1), ("zzz", 1)} == written.refused
+    assert {("a", 1), ("b", 2), ("b", 1), ("c.0", 1)} == written.refused
+    assert {("zzz", 1)} == written.unknown
     assert [Numbered("n", 7, Started("c.1", 1, "n", 2.0))] == written.entries
 
 
@@ -164,10 +167,10 @@ def test_a_commit_on_a_full_disk(disk: Disk) -> None:
 
 def test_the_end_of_a_task(disk: Disk) -> None:
     """The outcome of its final attempt is the task's; what comes later changes nothing."""
-    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, BAD, False))
+    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, "n", BAD, False))
     assert disk.reads.task("a").state is None  # type: ignore[union-attr]
-    disk.write(Started("a", 2, "n", 4.0), Finished("a", 2, GOOD, True))
-    disk.write(Finished("a", 2, BAD, True), Cancelled("a", 9.0), Lost("a", 2, 9.0, "why"))
+    disk.write(Started("a", 2, "n", 4.0), Finished("a", 2, "n", GOOD, True))
+    disk.write(Finished("a", 2, "n", BAD, True), Lost("a", 2, "n", 9.0, "why"))
     row = disk.reads.task("a")
     assert row is not None
     assert ("succeeded", 2.0) == (row.state, row.ended_at)
@@ -179,32 +182,38 @@ def test_the_end_of_a_task(disk: Disk) -> None:
 def test_a_cancelled_task_stays_cancelled(disk: Disk) -> None:
     """The end of what ran is kept, and gives the task no other state."""
     disk.write(submitted("a"), Started("a", 1, "n", 1.0), Cancelled("a", 1.5))
-    disk.write(Finished("a", 1, BAD, True))
+    disk.write(Finished("a", 1, "n", BAD, True))
     assert "cancelled" == disk.reads.task("a").state  # type: ignore[union-attr]
     [attempt] = disk.reads.attempts("a")
     assert (BAD, None) == (attempt.outcome, attempt.final_state)
 
 
 def test_an_element_has_one_final_state(disk: Disk) -> None:
-    """Cancelled and then ended, or ended and then cancelled: the first counts."""
+    """Cancelled and then ended, or ended and then cancelled: it is cancelled."""
     disk.write(submitted("a", count=3))
-    disk.write(Started("a.0", 1, "n", 1.0), Cancelled("a.0", 1.5), Finished("a.0", 1, BAD, True))
-    disk.write(Started("a.1", 1, "n", 1.0), Finished("a.1", 1, GOOD, True), Cancelled("a.1", 2.5))
+    disk.write(
+        Started("a.0", 1, "n", 1.0), Cancelled("a.0", 1.5), Finished("a.0", 1, "n", BAD, True)
+    )
+    disk.write(
+        Started("a.1", 1, "n", 1.0), Finished("a.1", 1, "n", GOOD, True), Cancelled("a.1", 2.5)
+    )
     disk.write(Cancelled("a.2", 1.0))
     disk.write(Cancelled("a.2", 2.0))
     assert ["cancelled", None] == disk.states("a.0")
-    assert ["succeeded"] == disk.states("a.1")
+    assert ["cancelled", None] == disk.states("a.1")
+    assert "cancelled" == disk.reads.task("a").state  # type: ignore[union-attr]
     assert ["cancelled"] == disk.states("a.2")
-    disk.write(Ended("a", "cancelled", 3.0))
-    assert {"succeeded": 1, "failed": 0, "cancelled": 2} == disk.reads.ended()
+    assert {"succeeded": 0, "failed": 0, "cancelled": 3} == disk.reads.ended()
 
 
 def test_an_array_counts_its_elements_when_it_ends(disk: Disk) -> None:
-    """What was not made by then is cancelled with it; what ends later does not count."""
+    """What has no end of its own is cancelled with it, and so is what was ended for it."""
     disk.write(submitted("a", count=10))
-    disk.write(Started("a.0", 1, "n", 1.0), Finished("a.0", 1, GOOD, True))
-    disk.write(Started("a.1", 1, "n", 1.0), Finished("a.1", 1, BAD, True))
-    disk.write(Started("a.2", 1, "n", 1.0), Cancelled("a", 2.0), Finished("a.2", 1, GOOD, True))
+    disk.write(Started("a.0", 1, "n", 1.0), Finished("a.0", 1, "n", GOOD, True))
+    disk.write(Started("a.1", 1, "n", 1.0), Finished("a.1", 1, "n", BAD, True))
+    killed = Outcome(1.0, 3.0, signal=15, reason="cancelled")
+    disk.write(Started("a.2", 1, "n", 1.0), Cancelled("a", 2.0))
+    disk.write(Finished("a.2", 1, "n", killed, True))
     row = disk.reads.task("a")
     assert row is not None
     assert ("cancelled", 10, 1, 1) == (row.state, row.elements, row.succeeded, row.failed)
@@ -217,11 +226,11 @@ def test_holds_and_releases(disk: Disk) -> None:
     disk.write(submitted("a"), Held("a", 2, 1.0, "why"), Held("a", 1, 1.0, "old"))
     [loaded] = disk.reads.live()
     assert (2, "why") == (loaded.revision, loaded.held)
-    disk.write(Started("a", 1, "n", 1.0), Lost("a", 1, 2.0, "gone", True))
-    assert [1] == [task.lost_hold for task in disk.reads.live()]
+    disk.write(Started("a", 1, "n", 1.0), Lost("a", 1, "n", 2.0, "gone", True))
+    assert [LoadedRun(1, "n", LOST, 2.0, hold=True)] == next(disk.reads.live()).runs
     disk.write(Released("a", 3, 3.0, 1))
     [loaded] = disk.reads.live()
-    assert (3, None, 0, 1) == (loaded.revision, loaded.held, loaded.lost_hold, loaded.losses)
+    assert (3, None, 1) == (loaded.revision, loaded.held, loaded.released)
 
 
 def test_tags(disk: Disk) -> None:
@@ -244,11 +253,11 @@ def test_the_range_of_an_arrays_elements() -> None:
 
 def test_trim_forgets_what_is_old(disk: Disk) -> None:
     """Tasks, attempts, elements and entries; what lives, and what ended later, stays."""
-    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, GOOD, True))
+    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, "n", GOOD, True))
     disk.write(submitted("arr", count=1), Started("arr.0", 1, "n", 1.0))
-    disk.write(Finished("arr.0", 1, GOOD, True), Ended("arr", "succeeded", 2.0))
+    disk.write(Finished("arr.0", 1, "n", GOOD, True))
     disk.write(submitted("live"), submitted("b"), Cancelled("b", 50.0))
-    assert 2 == disk.journal.trim(10.0, 100)
+    assert 2 == disk.journal.trim(10.0, 100, disk.journal.vector())
     disk.journal.commit()
     assert ["b", "live"] == [row.id for row in disk.reads.page()]
     assert [] == disk.reads.attempts("a") + disk.reads.attempts("arr.0")
@@ -262,7 +271,7 @@ def test_trim_in_slices(disk: Disk) -> None:
         disk.write(submitted(f"t{number}"), Cancelled(f"t{number}", 1.0))
     counts: list[int] = []
     while not counts or counts[-1]:
-        counts.append(disk.journal.trim(10.0, 2))
+        counts.append(disk.journal.trim(10.0, 2, disk.journal.vector()))
         disk.journal.commit()
     assert [2, 2, 1, 0] == counts
 
@@ -270,7 +279,7 @@ def test_trim_in_slices(disk: Disk) -> None:
 def test_numbers_go_on_after_everything_was_forgotten(disk: Disk) -> None:
     """The last entry stays: a number is never used twice."""
     disk.write(submitted("a"), Cancelled("a", 1.0))
-    disk.journal.trim(10.0, 10)
+    disk.journal.trim(10.0, 10, disk.journal.vector())
     disk.journal.commit()
     assert [] == disk.reads.page()
     assert 2 == Journal(disk.connection, "n").number
@@ -279,12 +288,12 @@ def test_numbers_go_on_after_everything_was_forgotten(disk: Disk) -> None:
 
 def test_what_a_live_task_runs_after_is_not_forgotten(disk: Disk) -> None:
     """A task past retention stays while something that runs after it lives."""
-    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, GOOD, True))
+    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, "n", GOOD, True))
     disk.write(submitted("b", after=(After("a"),)))
-    assert 0 == disk.journal.trim(1e12, 10)
+    assert 0 == disk.journal.trim(1e12, 10, disk.journal.vector())
     disk.journal.commit()
     disk.write(Cancelled("b", 1.0))
-    assert 2 == disk.journal.trim(1e12, 10)
+    assert 2 == disk.journal.trim(1e12, 10, disk.journal.vector())
     disk.journal.commit()
     assert [] == disk.reads.find("a")
 
@@ -294,9 +303,9 @@ def test_entries_go_with_their_tasks(disk: Disk) -> None:
     disk.write(submitted("old"))
     for number in range(20):
         task = f"t{number}"
-        disk.write(submitted(task), Started(task, 1, "n", 1.0), Finished(task, 1, GOOD, True))
+        disk.write(submitted(task), Started(task, 1, "n", 1.0), Finished(task, 1, "n", GOOD, True))
     disk.write(submitted("c", count=2), Started("c.0", 1, "n", 1.0))
-    disk.write(Finished("c.0", 1, GOOD, True), Cancelled("c", 1.0))
-    assert 21 == disk.journal.trim(1e12, 100)
+    disk.write(Finished("c.0", 1, "n", GOOD, True), Cancelled("c", 1.0))
+    assert 21 == disk.journal.trim(1e12, 100, disk.journal.vector())
     disk.journal.commit()
     assert [1, 65] == [number for number, _ in disk.stored()]

@@ -6,14 +6,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from leoronic.core.entries import Cancelled, Finished, Lost, Started, Submitted
+from leoronic.core.entries import (
+    Cancelled,
+    Entry,
+    Finished,
+    Lost,
+    Released,
+    Started,
+    Submitted,
+    decode,
+)
 from leoronic.core.executor_messages import OpenAttempt
 from leoronic.core.outcome import Outcome
-from leoronic.core.queue_messages import Known
+from leoronic.core.queue_messages import Known, LoadedRun
 from leoronic.core.records import LOSSES_MAX
 from leoronic.core.resources import Need
+from leoronic.core.runs import ENDED, LOST, OPEN
 from leoronic.core.spec import After, TaskSpec
-from leoronic.journal import reads as reads_module
+from leoronic.journal import rows as rows_module
 from tests.journal.test_journal import BAD, GOOD, Disk, submitted
 
 
@@ -82,7 +92,7 @@ def test_pages(disk: Disk) -> None:
 def test_failed_tasks_that_nobody_has_redone(disk: Disk) -> None:
     """Oldest first; cancelled ones were meant to end."""
     for task in ("a", "b", "c"):
-        disk.write(submitted(task), Started(task, 1, "n", 1.0), Finished(task, 1, BAD, True))
+        disk.write(submitted(task), Started(task, 1, "n", 1.0), Finished(task, 1, "n", BAD, True))
     disk.write(submitted("d"), Cancelled("d", 1.0), submitted("b2", redo_of="b"))
     assert ["a", "c"] == disk.reads.failed_ids(10)
     assert ["a"] == disk.reads.failed_ids(1)
@@ -93,7 +103,7 @@ def test_elements_that_did_not_succeed(disk: Disk) -> None:
     disk.write(submitted("a", count=12))
     for index, outcome in ((2, GOOD), (10, GOOD), (3, BAD)):
         task = f"a.{index}"
-        disk.write(Started(task, 1, "n", 1.0), Finished(task, 1, outcome, True))
+        disk.write(Started(task, 1, "n", 1.0), Finished(task, 1, "n", outcome, True))
     assert [0, 1, 3, 4, 5, 6, 7, 8, 9, 11] == disk.reads.unsuccessful_elements("a")
     assert [3] == disk.reads.failed_elements("a", 5)
 
@@ -109,8 +119,8 @@ def test_commands_of_live_tasks(disk: Disk) -> None:
 def test_open_attempts(disk: Disk) -> None:
     """What started on a node and has no end, with what the executor must know of it."""
     disk.write(submitted("a", cpus=0.5, memory=3, retries=2, on_loss="hold"), submitted("other"))
-    disk.write(Started("a", 1, "n", 1.0), Finished("a", 1, BAD, False))
-    disk.write(Started("a", 2, "n", 1.0), Lost("a", 2, 2.0, "why"))
+    disk.write(Started("a", 1, "n", 1.0), Finished("a", 1, "n", BAD, False))
+    disk.write(Started("a", 2, "n", 1.0), Lost("a", 2, "n", 2.0, "why"))
     disk.write(Started("a", 3, "n", 1.0, "life"), Started("other", 1, "m", 1.0))
     assert [OpenAttempt("a", 3, Need(500, 3, 0), 1, True, "life")] == disk.reads.open_attempts("n")
     disk.write(Cancelled("a", 3.0))
@@ -135,38 +145,32 @@ def test_the_last_loss_is_to_be_held(disk: Disk) -> None:
         disk.write(Started("a", attempt, "n", 1.0))
         [known] = disk.reads.open_attempts("n")
         assert (attempt == LOSSES_MAX) == known.hold_if_lost
-        disk.write(Lost("a", attempt, 2.0, "why"))
+        disk.write(Lost("a", attempt, "n", 2.0, "why"))
 
 
 def test_live_tasks_joined(disk: Disk) -> None:
     """Attempts counted as failures and losses; where it runs; what an array's elements do."""
     disk.write(submitted("a", retries=5), submitted("gone"), Cancelled("gone", 1.0))
-    disk.write(Started("a", 1, "n", 1.0), Finished("a", 1, BAD, False))
-    disk.write(Started("a", 2, "n", 1.0), Lost("a", 2, 5.0, "why", True))
+    disk.write(Started("a", 1, "n", 1.0), Finished("a", 1, "n", BAD, False))
+    disk.write(Started("a", 2, "n", 1.0), Lost("a", 2, "n", 5.0, "why", True))
+    first, second = LoadedRun(1, "n", ENDED, 3.0), LoadedRun(2, "n", LOST, 5.0, hold=True)
     [loaded] = disk.reads.live()
-    assert ("a", 2, 1, 1, 2, "", 5.0) == (
-        loaded.task,
-        loaded.attempt,
-        loaded.failures,
-        loaded.losses,
-        loaded.lost_hold,
-        loaded.running_on,
-        loaded.ended_at,
-    )
+    assert ("a", "n", [first, second]) == (loaded.task, loaded.origin, loaded.runs)
     disk.write(Started("a", 3, "n", 6.0), submitted("arr", count=9))
-    disk.write(Started("arr.0", 1, "n", 1.0), Finished("arr.0", 1, GOOD, True))
-    disk.write(Started("arr.5", 1, "n", 1.0), Cancelled("arr.7", 1.0))
+    disk.write(Started("arr.0", 1, "n", 1.0), Finished("arr.0", 1, "n", GOOD, True))
+    disk.write(Started("arr.5", 1, "n", 1.0), Cancelled("arr.7", 1.0), Released("arr.5", 1, 1.0, 4))
     loaded, array = disk.reads.live()
-    assert (3, "n", 0.0) == (loaded.attempt, loaded.running_on, loaded.ended_at)
-    assert [0, 5, 7] == sorted(array.known_elements)
+    assert [first, second, LoadedRun(3, "n", OPEN)] == loaded.runs
+    assert [0, 5, 7] == array.known_elements
     assert {"succeeded": 1, "cancelled": 1} == array.ended_elements
-    assert [(5, "n")] == [(i, e.running_on) for i, e in array.live_elements.items()]
+    assert {5: [LoadedRun(1, "n", OPEN)]} == array.live_elements
+    assert {5: 4} == array.released_elements
 
 
 def test_outcomes_are_read_back_whole(disk: Disk) -> None:
     """Output of any bytes, and everything that was measured."""
     outcome = Outcome(1.0, 2.0, signal=9, reason="killed: memory 1 MiB", peak_memory=5)
-    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, outcome, True))
+    disk.write(submitted("a"), Started("a", 1, "n", 1.0), Finished("a", 1, "n", outcome, True))
     [attempt] = disk.reads.attempts("a")
     assert (outcome, "failed", "n", 1.0, 2.0) == (
         attempt.outcome,
@@ -183,8 +187,12 @@ def test_an_array_is_decoded_once_for_its_elements(
     """Its elements start one after the other; a million items are not read for each of them."""
     disk.write(submitted("a", items=["x", "y"]), submitted("b", items=["z"]))
     decoded: list[bytes] = []
-    real = reads_module.decode
-    monkeypatch.setattr(reads_module, "decode", lambda body: decoded.append(body) or real(body))
+
+    def count(body: bytes) -> Entry:
+        decoded.append(body)
+        return decode(body)
+
+    monkeypatch.setattr(rows_module, "decode", count)
     assert ["x", "y"] == [disk.reads.spec(f"a.{i}").items[i] for i in (0, 1)]  # type: ignore
     assert 1 == len(decoded)
     assert ["z"] == disk.reads.spec("b.0").items  # type: ignore[union-attr]

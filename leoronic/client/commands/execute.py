@@ -2,23 +2,45 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
 
 from leoronic.client import text
 from leoronic.client.connection import Client
-from leoronic.client.context import AwaitedTasks, node_options, say_json
+from leoronic.client.context import (
+    AwaitedTasks,
+    complete_nodes,
+    complete_tags,
+    node_options,
+    note,
+    say_json,
+)
 from leoronic.client.following import Sink, run_to_end, to_stderr, to_stdout
 from leoronic.client.outcomes import exit_code, first_failure
 from leoronic.client.words import bash_command
 from leoronic.core.commands import Exec
 
+UNREACHABLE = 3
+FOLLOWED_MAX = 64
+LINE_BYTES_MAX = 65_536
+
 
 @click.command("exec", context_settings={"allow_interspersed_args": False})
 @node_options
-@click.option("--node", default="", metavar="NODE", help="On this node.")
-@click.option("--tag", default="", metavar="TAG", help="On all nodes with this tag.")
+@click.option(
+    "--node", default="", metavar="NODE", help="On this node.", shell_complete=complete_nodes
+)
+@click.option(
+    "--tag",
+    default="",
+    metavar="TAG",
+    help="On all nodes with this tag.",
+    shell_complete=complete_tags,
+)
 @click.option("--all", "everywhere", is_flag=True, help="On all nodes.")
 @click.argument("command", metavar="COMMAND...", nargs=-1, required=True)
 def exec_command(
@@ -32,11 +54,13 @@ def exec_command(
 ) -> int:
     """Run a command on nodes now, without waiting for room. Prints its output.
 
-    With several nodes each line has the node's name in front. The exit code is that of the first
-    that failed, else 0. There is no time limit. Ctrl-C ends the watching, not the command.
+    With --tag and --all each line has the node's name in front. The exit code is that of the first
+    that failed; 3 if a node that should have run it is down; else 0. There is no time limit.
+    Ctrl-C ends the watching, not the command.
 
     \b
     leoronic exec --node attic -- uptime
+    leoronic exec --tag scanner -- lsusb
     leoronic exec --all -- 'df -h . | tail -1'
     """
     if [bool(node), bool(tag), everywhere].count(True) != 1:
@@ -44,57 +68,104 @@ def exec_command(
             "say where: one of --node, --tag and --all", click.get_current_context()
         )
     with Client(root) as client:
-        found = client.request(Exec(bash_command(command), node, tag, everywhere))["ids"]
+        answer = client.request(Exec(bash_command(command), node, tag, everywhere))
+    found: dict[str, str] = answer["ids"]
+    skipped: dict[str, str] = answer.get("skipped") or {}
     with AwaitedTasks(root, list(found.values())):
         if as_json:
-            return _all_as_json(root, found)
-        return first_failure(
-            [
-                run_to_end(root, task_id, *_sinks(name if len(found) > 1 else None))
-                for name, task_id in found.items()
-            ]
-        )
+            code = _all_as_json(root, found, skipped)
+        elif node:
+            code = first_failure(
+                [run_to_end(root, task_id, to_stdout, to_stderr) for task_id in found.values()]
+            )
+        else:
+            code = first_failure(_together(found, partial(_run_prefixed, root)))
+    for name, why in skipped.items():
+        note(f"not on {text.one_line(name)}: {text.one_line(why)}")
+    return code or (UNREACHABLE if skipped else 0)
 
 
-def _sinks(name: str | None) -> tuple[Sink, Sink]:
-    if name is None:
-        return to_stdout, to_stderr
+def _together(
+    found: dict[str, str], run: Callable[[str, str], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """What `run(node, task)` returns for each, in order, all at once: one that hangs delays none.
+
+    Raises what the first of them raised.
+    """
+    tasks: dict[str, dict[str, Any]] = {}
+    errors: dict[str, Exception] = {}
+    room = threading.Semaphore(FOLLOWED_MAX)
+
+    def follow(name: str) -> None:
+        with room:
+            try:
+                tasks[name] = run(name, found[name])
+            except Exception as error:
+                errors[name] = error
+
+    # Daemons: Ctrl-C ends the command, whatever they are waiting for.
+    threads = [threading.Thread(target=follow, args=(name,), daemon=True) for name in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for name in found:
+        if name in errors:
+            raise errors[name]
+    return [tasks[name] for name in found]
+
+
+def _run_prefixed(root: str | None, name: str, task_id: str) -> dict[str, Any]:
     prefix = f"{text.one_line(name)}: ".encode()
-    return _Prefixed(prefix, to_stdout), _Prefixed(prefix, to_stderr)
+    out, err = _Prefixed(prefix, to_stdout), _Prefixed(prefix, to_stderr)
+    task = run_to_end(root, task_id, out, err)
+    out.end()
+    err.end()
+    return task
 
 
 class _Prefixed:
-    """A sink that puts a prefix in front of every line."""
+    """A sink that puts a prefix in front of every line, and hands on whole lines only.
+
+    Lines of several nodes come in between each other, their parts must not.
+    """
 
     def __init__(self, prefix: bytes, sink: Sink) -> None:
         self._prefix = prefix
         self._sink = sink
-        self._at_start = True
+        self._held = b""
 
     def __call__(self, data: bytes) -> None:
-        lines = data.splitlines(keepends=True)
-        starts = [self._at_start, *(line.endswith(b"\n") for line in lines)]
-        self._at_start = starts.pop()
-        self._sink(
-            b"".join(
-                self._prefix + line if start else line
-                for start, line in zip(starts, lines, strict=True)
-            )
-        )
+        *lines, self._held = (self._held + data).split(b"\n")
+        if len(self._held) > LINE_BYTES_MAX:
+            lines.append(self._held)
+            self._held = b""
+        if lines:
+            self._sink(b"".join(self._prefix + line + b"\n" for line in lines))
+
+    def end(self) -> None:
+        """Nothing more comes: hand on a last line that has no end."""
+        if self._held:
+            self(b"\n")
 
 
-def _all_as_json(root: str | None, found: dict[str, str]) -> int:
+def _all_as_json(root: str | None, found: dict[str, str], skipped: dict[str, str]) -> int:
     answer: dict[str, Any] = {}
-    tasks = []
-    for name, task_id in found.items():
+
+    def run(name: str, task_id: str) -> dict[str, Any]:
         out, err = bytearray(), bytearray()
         task = run_to_end(root, task_id, out.extend, err.extend)
-        tasks.append(task)
         answer[name] = {
             "id": task_id,
             "exit_code": exit_code(task),
             "stdout": out.decode(errors="replace"),
             "stderr": err.decode(errors="replace"),
         }
-    say_json(answer)
+        return task
+
+    tasks = _together(found, run)
+    say_json(
+        {name: answer[name] for name in found}
+        | {name: {"skipped": why} for name, why in skipped.items()}
+    )
     return first_failure(tasks)

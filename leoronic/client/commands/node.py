@@ -9,10 +9,12 @@ from typing import Any
 
 import click
 
-from leoronic.client import render, text
+from leoronic.client import cluster_text, render, text
 from leoronic.client.connection import Client
 from leoronic.client.context import (
     colour,
+    complete_nodes,
+    complete_tags,
     help_if_alone,
     node_options,
     note,
@@ -40,7 +42,7 @@ def start_command(arguments: tuple[str, ...]) -> None:
 @click.command("status")
 @node_options
 def status_command(root: str | None, as_json: bool) -> None:
-    """Show the node and how many tasks it has, by state.
+    """Show the node that answers, and how many tasks and nodes there are, by state.
 
     \b
     leoronic status
@@ -59,15 +61,19 @@ def status_command(root: str | None, as_json: bool) -> None:
 def nodes_command(root: str | None, as_json: bool) -> None:
     """List the nodes: their state, and what is free of what they have.
 
+    A node that is `suspect` was not heard of for 2.5 s; one that is `down`, by nobody for 5 s: its
+    tasks are run elsewhere. One that `left` was stopped in order.
+
     \b
     leoronic nodes
+    leoronic nodes --json | jq -r '.nodes[] | select(.state == "down") | .name'
     """
     with Client(root) as client:
         answer = client.request(Nodes())
     if as_json:
         say_json(answer)
     else:
-        say(render.nodes(answer["nodes"], width=width(), colour=colour()))
+        say(cluster_text.nodes(answer["nodes"], width=width(), colour=colour()))
 
 
 @click.group("tag", invoke_without_command=True)
@@ -83,7 +89,10 @@ def tag_command(ctx: click.Context) -> int | None:
     return help_if_alone(ctx)
 
 
-_node_option = click.option("--node", default="", metavar="NODE", help="Not the one asked.")
+_node_option = click.option(
+    "--node", default="", metavar="NODE", help="Not the one asked.", shell_complete=complete_nodes
+)
+_tag_argument = click.argument("tag", metavar="TAG", shell_complete=complete_tags)
 
 
 def _tags(root: str | None, as_json: bool, command: TagAdd | TagDel | TagList) -> None:
@@ -98,7 +107,7 @@ def _tags(root: str | None, as_json: bool, command: TagAdd | TagDel | TagList) -
 @tag_command.command("add")
 @node_options
 @_node_option
-@click.argument("tag", metavar="TAG")
+@_tag_argument
 def tag_add(root: str | None, as_json: bool, node: str, tag: str) -> None:
     """Give a node a tag: `leoronic tag add gpu`."""
     _tags(root, as_json, TagAdd(tag, node))
@@ -107,7 +116,7 @@ def tag_add(root: str | None, as_json: bool, node: str, tag: str) -> None:
 @tag_command.command("del")
 @node_options
 @_node_option
-@click.argument("tag", metavar="TAG")
+@_tag_argument
 def tag_del(root: str | None, as_json: bool, node: str, tag: str) -> None:
     """Take a tag from a node: `leoronic tag del gpu`."""
     _tags(root, as_json, TagDel(tag, node))
@@ -124,7 +133,7 @@ def tag_list(root: str | None, as_json: bool, node: str) -> None:
 @click.command("drain")
 @node_options
 @click.option("--undo", is_flag=True, help="Let it start tasks again.")
-@click.argument("node", default="", metavar="[NODE]")
+@click.argument("node", default="", metavar="[NODE]", shell_complete=complete_nodes)
 def drain_command(root: str | None, as_json: bool, undo: bool, node: str) -> None:
     """Start nothing more on a node (default: the one asked); what runs there ends.
 
@@ -138,7 +147,7 @@ def drain_command(root: str | None, as_json: bool, undo: bool, node: str) -> Non
     if as_json:
         say_json(answer)
     else:
-        say(render.nodes([answer], width=width(), colour=colour()))
+        say(cluster_text.nodes([answer], width=width(), colour=colour()))
 
 
 @click.command("stop")

@@ -71,6 +71,7 @@ def _print(root: str | None, command: Logs, as_json: bool) -> None:
             to_stdout,
             follow=command.follow,
             begins=lambda attempt: note(f"attempt {attempt} begins"),
+            misses=note,
         )
         print_output(root, output)
 

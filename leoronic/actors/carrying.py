@@ -1,0 +1,120 @@
+"""Beginning anew: the old journal is set aside, and what this node alone had accepted is carried.
+
+The order to begin anew is a file, so that it survives the end of the core that found it out; the
+tasks to carry are another, until the cluster has them. Each step can be done twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from leoronic.actors.nodes import Nodes
+from leoronic.core.queue_messages import SubmitSpecs
+from leoronic.core.spec import TaskSpec
+from leoronic.errors import LeoronicError, Unavailable
+from leoronic.journal.leaving import leave_behind
+from leoronic.runtime.actor import Actor
+
+SLICE_TASKS = 500
+LOOK_S = 1.0
+CALL_S = 60.0
+
+_ORDER = "begin-anew"
+_CARRIED = "carried.json"
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[list[TaskSpec]] = msgspec.json.Decoder(list[TaskSpec])
+
+
+def note_begin_anew(state_dir: Path, reason: str) -> None:
+    """The next life of the core must begin anew."""
+    _write(state_dir / _ORDER, reason.encode())
+
+
+def begin_anew(state_dir: Path, since: float) -> str:
+    """Do so, if it was ordered: before the journal is opened. What happened, as a sentence, or ''.
+
+    `since`: tasks that were submitted before (seconds since the epoch) are not carried.
+    """
+    order = state_dir / _ORDER
+    try:
+        reason = order.read_text()
+    except FileNotFoundError:
+        return ""
+    database = state_dir / "leoronic.db"
+    told = f"{reason}; it takes a new identity"
+    if database.exists():
+        specs, aside = leave_behind(database, since)
+        carried = state_dir / _CARRIED
+        known = _decoder.decode(carried.read_bytes()) if carried.exists() else []
+        _write(carried, _encoder.encode([*known, *specs]))
+        told = f"{told}, its old journal is kept as {aside}, {len(specs)} tasks are carried over"
+    order.unlink()
+    return told
+
+
+def _write(path: Path, content: bytes) -> None:
+    new = path.with_name(path.name + ".new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+
+
+class CarryingActor(Actor):
+    """Submits what was carried, once this node has caught up with the others."""
+
+    def __init__(self, state_dir: Path, nodes: Nodes) -> None:
+        self._path = state_dir / _CARRIED
+        self._nodes = nodes
+
+    async def started(self) -> None:
+        """Begin, if there is anything."""
+        if self._path.exists():
+            self.context.spawn(self._carry(), "carry")
+
+    async def handle(self, message: Any) -> Any:
+        """Nothing is asked of it."""
+        return await super().handle(message)
+
+    async def _carry(self) -> None:
+        specs = _decoder.decode(self._path.read_bytes())
+        while True:
+            if self._is_ready():
+                break
+            await asyncio.sleep(LOOK_S)
+        for start in range(0, len(specs), SLICE_TASKS):
+            await self._submit(specs[start : start + SLICE_TASKS])
+        self._path.unlink()
+        self.context.log.info("tasks carried over", count=len(specs))
+
+    def _is_ready(self) -> bool:
+        member = self._nodes.view.members.get(self._nodes.me)
+        return member is not None and member.ready
+
+    async def _submit(self, specs: list[TaskSpec]) -> None:
+        """All of a slice, or if that is refused, one by one: a task may depend on a forgotten one.
+
+        Raises nothing: what is refused is told, and its journal is still there.
+        """
+        queue = self.context.find("queue")
+        while True:
+            try:
+                await queue.call(SubmitSpecs(specs, "carried"), timeout_s=CALL_S)
+            except Unavailable:
+                await asyncio.sleep(LOOK_S)
+                continue
+            except LeoronicError as error:
+                if len(specs) == 1:
+                    self.context.log.error(
+                        "task not carried over", task=specs[0].id, reason=error.message
+                    )
+                    return
+                for spec in specs:
+                    await self._submit([spec])
+            return

@@ -1,0 +1,54 @@
+"""Whose task is whose, as one node sees it. By level: it follows from the view alone."""
+
+from __future__ import annotations
+
+from leoronic.core.ring import owner_of
+from leoronic.core.view import LEFT, View
+
+
+class Ownership:
+    """What the queue takes from the view. Without one, nothing is anybody's."""
+
+    def __init__(self) -> None:
+        self.me = ""
+        self.view: View | None = None
+        self._owners: list[str] = []
+
+    def see(self, view: View) -> None:
+        """The view is another now."""
+        self.view = view
+        self.me = view.me
+        self._owners = view.owners()
+
+    def owner(self, origin: str) -> str:
+        """The node that places the tasks of `origin`; "" if nobody can."""
+        return owner_of(origin, self._owners) if self._owners else ""
+
+    def is_mine(self, origin: str) -> bool:
+        """Whether this node places the tasks of `origin`."""
+        return bool(self._owners) and owner_of(origin, self._owners) == self.me
+
+    def is_gone(self, node: str) -> bool:
+        """Whether this node goes on without `node`."""
+        if self.view is None or node == self.me:
+            return False
+        member = self.view.members.get(node)
+        return member is None or not member.alive
+
+    def is_known(self, node: str) -> bool:
+        """Whether this node was ever told of `node`."""
+        return self.view is None or node == self.me or node in self.view.members
+
+    def why_gone(self, node: str) -> str:
+        """The same in words."""
+        member = None if self.view is None else self.view.members.get(node)
+        if member is None:
+            return f"node {node} is not known"
+        if member.state == LEFT:
+            return f"node {self.name(node)} has left"
+        return f"node {self.name(node)} is down" + (f": {member.reason}" if member.reason else "")
+
+    def name(self, node: str) -> str:
+        """What people call `node`."""
+        member = None if self.view is None else self.view.members.get(node)
+        return member.about.name if member is not None else node

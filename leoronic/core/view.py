@@ -1,0 +1,84 @@
+"""Who is there, as one node sees it: what membership tells all the other machines of a node."""
+
+from __future__ import annotations
+
+import msgspec
+
+from leoronic.core.resources import Capacity
+
+UP, SUSPECT, DOWN, LEFT = "up", "suspect", "down", "left"
+
+
+class About(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a node tells of itself; changes seldom. `revision` grows with each change.
+
+    `addresses` are HOST:PORT where its peer port listens. `life` is new at each start of its core.
+    """
+
+    name: str
+    version: str
+    life: int
+    revision: int = 0
+    addresses: list[str] = []
+    capacity: Capacity = Capacity(0, 0, 0)
+    tags: list[str] = []
+    draining: bool = False
+
+
+class Member(msgspec.Struct, frozen=True):
+    """A node that is known. `state`: `up`, `suspect` (still counted as there), `down` or `left`.
+
+    `ready`: it has caught up with the others and may own tasks. `heard_s`: seconds since a sign of
+    life (0.0 for this node), when the view was made. `reason` says why it is not `up`, or why it
+    cannot be reached from here: then not `linked`, and what is sent to it is lost.
+    """
+
+    id: str
+    about: About
+    state: str
+    ready: bool
+    address: str = ""
+    heard_s: float = 0.0
+    reason: str = ""
+    linked: bool = True
+
+    @property
+    def alive(self) -> bool:
+        """Whether it counts as there."""
+        return self.state in (UP, SUSPECT)
+
+
+class View(msgspec.Struct, frozen=True):
+    """From membership to the queue, scheduler, executor, replication and control: all, by level.
+
+    `members` by id, this node (`me`) among them.
+    """
+
+    me: str
+    members: dict[str, Member]
+
+    def alive(self) -> list[str]:
+        """Ids of those that count as there, sorted; this node among them."""
+        return sorted(member.id for member in self.members.values() if member.alive)
+
+    def owners(self) -> list[str]:
+        """Ids of those that may own tasks, sorted: alive and caught up."""
+        return sorted(m.id for m in self.members.values() if m.alive and m.ready)
+
+    def peers(self) -> list[str]:
+        """Ids of the others that count as there, sorted."""
+        return [node for node in self.alive() if node != self.me]
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """From the executor to membership: what others should know of this node."""
+
+    capacity: Capacity
+    tags: list[str]
+    draining: bool
+
+
+class AskView(msgspec.Struct, frozen=True):
+    """To membership, from a machine that has just started: send the `View` to `sender`."""
+
+    sender: str

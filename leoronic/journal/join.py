@@ -1,0 +1,427 @@
+"""The join: what the entries, taken together, say of tasks and runs.
+
+Each entry changes the tables by a merge that does not depend on the order of concurrent entries
+(`core/runs.py` gives the rules); the `Submitted` of a task comes before all others about it. What
+names a task that is unknown here was written about one that is forgotten, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from leoronic.core.arrays import split_element
+from leoronic.core.entries import (
+    Cancelled,
+    Entry,
+    Finished,
+    Held,
+    Kept,
+    Lost,
+    Released,
+    Started,
+    Submitted,
+    Suspected,
+    Tagged,
+    Untagged,
+)
+from leoronic.core.outcome import Outcome, StreamRef
+from leoronic.core.queue_messages import Flip
+from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN
+from leoronic.core.spec import element_count
+from leoronic.journal import statements as sql
+from leoronic.journal.schema import LIVE, STATE_CODES, STATE_NAMES, STREAM_BITS
+
+_CANCELLED = STATE_CODES["cancelled"]
+
+_outcome_encoder = msgspec.json.Encoder()
+
+
+Placed = tuple[int, int, str, int, Submitted]
+"""A `Submitted` and its place: (seq here, origin, node, number in the node's journal, entry).
+
+A plain tuple, because a submission of many tasks makes one for each.
+"""
+
+
+class Join:
+    """Applies entries to the tables, in the open transaction."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._flips: list[Flip] = []
+        self._appliers: dict[type, Callable[..., None]] = {
+            Started: self._started,
+            Finished: self._finished,
+            Lost: self._lost,
+            Cancelled: self._cancelled,
+            Held: self._held,
+            Released: self._released,
+            Tagged: self._tagged,
+            Untagged: self._tagged,
+            Suspected: self._suspected,
+            Kept: self._kept,
+        }
+
+    def apply(self, entry: Entry, seq: int, writer: str) -> None:
+        """Merge any entry but a `Submitted`. `writer` is the node whose journal it is from."""
+        self._appliers[type(entry)](entry, seq, writer)
+
+    def take_flips(self) -> list[Flip]:
+        """The outcomes that were final and became others since this was asked last."""
+        flips, self._flips = self._flips, []
+        return flips
+
+    # ---- submissions ----
+
+    def submit(self, batch: Sequence[Placed]) -> dict[int, int | None]:
+        """Merge submissions of tasks that, mostly, are new.
+
+        Returns, for each other, {its seq: the task's order, or None if nothing that lives changed}.
+        """
+        rows = [_task_row(placed) for placed in batch]
+        made = self._connection.executemany(sql.ADD_TASK, rows).rowcount
+        twins: dict[int, int | None] = {}
+        for position, (seq, _origin, _node, _number, entry) in enumerate(batch):
+            if made < len(rows) and not self._made(entry.task, seq):
+                twins[seq] = self._twin(batch[position], rows[position])
+            elif entry.spec.after:
+                self._add_dependencies(entry)
+        return twins
+
+    def _made(self, task: str, seq: int) -> bool:
+        [order] = self._connection.execute("SELECT ord FROM tasks WHERE id = ?", (task,)).fetchone()
+        return bool(order == seq)
+
+    def _twin(self, placed: Placed, row: tuple[object, ...]) -> int | None:
+        """The id is taken: the lesser (at, origin, number) holds. The order if it lives."""
+        _seq, _origin, node, number, entry = placed
+        order, state, *holding = self._connection.execute(sql.TWIN, (entry.task,)).fetchone()
+        if (entry.at, node, number) >= tuple(holding):
+            return None
+        self._connection.execute(sql.REPLACE_TASK, row)
+        self._connection.execute("DELETE FROM dependencies WHERE task = ?", (entry.task,))
+        self._add_dependencies(entry)
+        if element_count(entry.spec) is not None:
+            low, high = element_range(entry.task)
+            self._connection.execute(
+                sql.COUNT_ELEMENTS,
+                {"id": entry.task, "low": low, "high": high, "skip": len(low) + 1},
+            )
+            self._settle_array(entry.task)
+        return None if state else int(order)
+
+    def _add_dependencies(self, entry: Submitted) -> None:
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO dependencies VALUES (?, ?)",
+            [(after.id, entry.task) for after in entry.spec.after],
+        )
+
+    # ---- starts ----
+
+    def start(self, entry: Started, seq: int) -> bool:
+        """Merge a start that is to be made here; false if it comes too late (the fence)."""
+        return self._connection.execute(sql.START, _start_row(entry, seq)).rowcount == 1
+
+    def knows(self, task: str) -> bool:
+        """Whether a task, or the array of an element, is known here."""
+        found = self._connection.execute("SELECT 1 FROM tasks WHERE id = ?", (_base(task),))
+        return found.fetchone() is not None
+
+    def _started(self, entry: Started, seq: int, _writer: str) -> None:
+        self._connection.execute(sql.STARTED_ELSEWHERE, _start_row(entry, seq))
+        self._connection.execute(sql.DOUBLED, (entry.task, entry.attempt, entry.node))
+
+    # ---- ends ----
+
+    def _finished(self, entry: Finished, seq: int, _writer: str) -> None:
+        outcome = entry.outcome
+        code = STATE_CODES["succeeded" if outcome.succeeded else "failed"]
+        text = _outcome_encoder.encode(outcome)
+        element = split_element(entry.task)
+        plain = (entry.task, entry.attempt, entry.node, ENDED, outcome.finished_at, text, code, seq)
+        execute = self._connection.execute
+        if entry.final and element is None and execute(sql.FINISH_PLAIN, plain).rowcount == 1:
+            execute(sql.END_TASK, (code, outcome.finished_at, entry.task))
+        else:
+            self._finished_otherwise(entry, seq, element, code, text)
+        if not (_fits(outcome.stdout) and _fits(outcome.stderr)):
+            self._note_large(entry, outcome)
+
+    def _finished_otherwise(
+        self,
+        entry: Finished,
+        seq: int,
+        element: tuple[str, int] | None,
+        code: int,
+        text: bytes,
+    ) -> None:
+        base = element[0] if element else entry.task
+        found = self._connection.execute(
+            "SELECT state, elements, cancelled_at FROM tasks WHERE id = ?", (base,)
+        ).fetchone()
+        if found is None:
+            return
+        state, elements, cancelled_at = found
+        outcome, final = entry.outcome, entry.final
+        if element and cancelled_at is not None and outcome.reason == "cancelled":
+            final = False  # it was ended because its array was: it counts as cancelled with it
+        final = final and (element is None) == (elements is None)
+        was = self._winner_state(entry.task) if element and final else state
+        wins = final and was == LIVE
+        row = self._connection.execute(
+            sql.FINISH,
+            {
+                "task": entry.task,
+                "attempt": entry.attempt,
+                "node": entry.node,
+                "phase": ENDED,
+                "at": outcome.finished_at,
+                "outcome": text,
+                "final": final,
+                "state": code,
+                "winner": wins,
+                "seq": seq,
+            },
+        ).fetchone()
+        if final and element:
+            self._note_end(base, outcome.finished_at)
+        if row is None:
+            return  # told before
+        if row[0] is not None:
+            self._connection.execute("INSERT OR IGNORE INTO doubled VALUES (?)", (entry.task,))
+        if not final:
+            return
+        if not wins:
+            self._settle(entry.task, was)
+        elif element:
+            self._count(base, entry.task, element[1], LIVE, code)
+        else:
+            self._connection.execute(sql.END_TASK, (code, outcome.finished_at, base))
+
+    def _note_large(self, entry: Finished, outcome: Outcome) -> None:
+        large = 0 if _fits(outcome.stdout) else STREAM_BITS["stdout"]
+        large |= 0 if _fits(outcome.stderr) else STREAM_BITS["stderr"]
+        self._connection.execute(
+            sql.UNCOPIED, (entry.task, entry.attempt, entry.node, large, outcome.finished_at)
+        )
+
+    def _lost(self, entry: Lost, seq: int, writer: str) -> None:
+        row = self._connection.execute(
+            sql.LOSE,
+            {
+                "task": entry.task,
+                "attempt": entry.attempt,
+                "node": entry.node,
+                "phase": LOST if entry.begun else NEVER_BEGAN,
+                "at": entry.at,
+                "why": entry.suspicion,
+                "hold": entry.hold,
+                "gone": writer == entry.node,
+                "seq": seq,
+                "base": _base(entry.task),
+            },
+        ).fetchone()
+        if row is not None and row[0]:
+            self._connection.execute("INSERT OR IGNORE INTO doubled VALUES (?)", (entry.task,))
+
+    def _cancelled(self, entry: Cancelled, seq: int, _writer: str) -> None:
+        base = _base(entry.task)
+        found = self._connection.execute(
+            "SELECT state, elements IS NOT NULL FROM tasks WHERE id = ?", (base,)
+        ).fetchone()
+        if found is None:
+            return
+        if base != entry.task:
+            was = self._winner_state(entry.task)
+            self._connection.execute(
+                sql.CANCEL_ELEMENT, (entry.task, ENDED, entry.at, _CANCELLED, seq)
+            )
+            self._note_end(base, entry.at)
+            self._settle(entry.task, was)
+            return
+        self._connection.execute(sql.CANCEL_TASK, (base, _CANCELLED, entry.at, seq))
+        if found[0] != LIVE:
+            self._connection.execute("UPDATE attempts SET winner = 0 WHERE task = ?", (base,))
+        self._flip(base, found[0], _CANCELLED, array=bool(found[1]))
+
+    # ---- what a task ends as, when it is not plain ----
+
+    def _winner_state(self, task: str) -> int:
+        """The state that a task or element has by its runs; 0 if none of them is final."""
+        found = self._connection.execute(
+            "SELECT state FROM attempts WHERE task = ? AND winner", (task,)
+        ).fetchone()
+        return LIVE if found is None else int(found[0])
+
+    def _settle(self, task: str, was: int) -> None:
+        """Find what a task or element, which was `was`, ends as: several may decide it."""
+        element = split_element(task)
+        if element is None:
+            [cancelled_at] = self._connection.execute(
+                "SELECT cancelled_at FROM tasks WHERE id = ?", (task,)
+            ).fetchone()
+            if cancelled_at is not None:
+                return
+        # The row of attempt 0 says that the element was cancelled, which wins over all.
+        # Success is 1 and failure 2: of two ends of one attempt the lesser state ranks higher.
+        attempt, node, state, ended_at = self._connection.execute(
+            "SELECT attempt, node, state, ended_at FROM attempts WHERE task = ? AND final "
+            "ORDER BY attempt = 0 DESC, attempt DESC, state, node DESC LIMIT 1",
+            (task,),
+        ).fetchone()
+        self._connection.execute(
+            "UPDATE attempts SET winner = (attempt = ?2 AND node = ?3) WHERE task = ?1",
+            (task, attempt, node),
+        )
+        if element:
+            self._count(element[0], task, element[1], was, state)
+        else:
+            self._connection.execute(
+                "UPDATE tasks SET state = ?, ended_at = ? WHERE id = ?", (state, ended_at, task)
+            )
+            self._flip(task, was, state)
+
+    def _count(self, array: str, element: str, index: int, was: int, state: int) -> None:
+        """An element's own state was `was` (0: none) and is `state`: count it in its array."""
+        count, array_state, cancelled_at = self._connection.execute(
+            "SELECT elements, state, cancelled_at FROM tasks WHERE id = ?", (array,)
+        ).fetchone()
+        if was == state or count is None or index >= count:
+            return
+        steps = [(state == code) - (was == code) for code in sorted(STATE_NAMES)]
+        [done] = self._connection.execute(
+            "UPDATE tasks SET succeeded = succeeded + ?2, failed = failed + ?3, "
+            "cancelled = cancelled + ?4 WHERE id = ?1 RETURNING succeeded + failed + cancelled",
+            (array, *steps),
+        ).fetchone()
+        self._flip(element, was or (_CANCELLED if cancelled_at is not None else LIVE), state)
+        if done == count or array_state != LIVE:
+            self._settle_array(array)
+
+    def _note_end(self, array: str, at: float) -> None:
+        self._connection.execute(
+            "UPDATE tasks SET last_at = max(coalesce(last_at, ?2), ?2), "
+            "ended_at = CASE WHEN state > 0 AND cancelled_at IS NULL "
+            "THEN max(coalesce(last_at, ?2), ?2) ELSE ended_at END WHERE id = ?1",
+            (array, at),
+        )
+
+    def _settle_array(self, array: str) -> None:
+        """An array ends when all its elements have; it failed if one did."""
+        count, succeeded, failed, cancelled, was, cancelled_at = self._connection.execute(
+            "SELECT elements, succeeded, failed, cancelled, state, cancelled_at "
+            "FROM tasks WHERE id = ?",
+            (array,),
+        ).fetchone()
+        if cancelled_at is not None or succeeded + failed + cancelled < count:
+            return
+        name = "failed" if failed else "cancelled" if cancelled else "succeeded"
+        self._connection.execute(
+            "UPDATE tasks SET state = ?, ended_at = last_at WHERE id = ?",
+            (STATE_CODES[name], array),
+        )
+        self._flip(array, was, STATE_CODES[name], array=True)
+
+    def _flip(self, task: str, was: int, state: int, *, array: bool = False) -> None:
+        if was not in (LIVE, state):
+            self._flips.append(Flip(task, STATE_NAMES[was], STATE_NAMES[state], array))
+
+    # ---- the rest ----
+
+    def _held(self, entry: Held, _seq: int, _writer: str) -> None:
+        why = entry.reason or "held"
+        self._connection.execute(sql.HOLD, (entry.task, entry.revision, why, 1, why))
+
+    def _released(self, entry: Released, seq: int, _writer: str) -> None:
+        execute = self._connection.execute
+        if split_element(entry.task):
+            if self.knows(entry.task):
+                execute(
+                    "INSERT INTO releases VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE "
+                    "SET attempt = max(attempt, ?2)",
+                    (entry.task, entry.attempt, seq),
+                )
+            return
+        execute(sql.HOLD, (entry.task, entry.revision, None, 0, ""))
+        execute(
+            "UPDATE tasks SET released = max(released, ?) WHERE id = ?",
+            (entry.attempt, entry.task),
+        )
+
+    def _tagged(self, entry: Tagged | Untagged, seq: int, _writer: str) -> None:
+        present = isinstance(entry, Tagged)
+        self._connection.execute(sql.TAG, (entry.node, entry.tag, entry.at, present, seq))
+
+    def _suspected(self, entry: Suspected, seq: int, writer: str) -> None:
+        self._connection.execute(
+            "INSERT OR IGNORE INTO suspicions VALUES (?, ?, ?, ?, ?)",
+            (entry.node, writer, entry.at, entry.reason, seq),
+        )
+
+    def _kept(self, entry: Kept, seq: int, writer: str) -> None:
+        row: dict[str, Any] = {
+            "task": entry.task,
+            "attempt": entry.attempt,
+            "node": entry.node,
+            "stream": entry.stream,
+            "keeper": writer,
+            "size": entry.size,
+            "seq": seq,
+            "base": _base(entry.task),
+        }
+        self._connection.execute(sql.KEEP, row)
+        self._connection.execute(
+            "UPDATE attempts SET uncopied = uncopied & ~? "
+            "WHERE task = ? AND attempt = ? AND node = ?",
+            (STREAM_BITS.get(entry.stream, 0), entry.task, entry.attempt, entry.node),
+        )
+
+
+def element_range(task: str) -> tuple[str, str]:
+    """Bounds between which the ids of an array's elements lie, both exclusive."""
+    return f"{task}.", f"{task}/"
+
+
+def _base(task: str) -> str:
+    element = split_element(task)
+    return element[0] if element else task
+
+
+def _fits(stream: StreamRef) -> bool:
+    """Whether all that is kept of it travels with the outcome."""
+    return not stream.size or bool(stream.inline)
+
+
+def _start_row(entry: Started, seq: int) -> dict[str, object]:
+    return {
+        "task": entry.task,
+        "attempt": entry.attempt,
+        "node": entry.node,
+        "runner": entry.runner,
+        "at": entry.at,
+        "seq": seq,
+        "base": _base(entry.task),
+    }
+
+
+def _task_row(placed: Placed) -> tuple[object, ...]:
+    seq, origin, _, number, entry = placed
+    spec = entry.spec
+    labels = None
+    if spec.labels:
+        labels = "".join(f" {key}={value}" for key, value in spec.labels.items()) + " "
+    return (
+        seq,
+        entry.task,
+        origin,
+        number,
+        entry.at,
+        spec.name or None,
+        labels,
+        spec.redo_of or None,
+        element_count(spec),
+    )

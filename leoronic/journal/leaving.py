@@ -1,0 +1,51 @@
+"""What is taken along from a journal that is left behind: this node's own tasks that still live.
+
+A node that must begin anew (its folder was copied, or it was away for longer than the others
+remember) gets the cluster's queue from them. What it alone accepted must not be lost with its old
+journal, so that is submitted again, under the same ids: known ones are recognised.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import msgspec
+
+from leoronic.core.entries import Submitted, decode
+from leoronic.core.spec import TaskSpec
+from leoronic.journal.database import connect_reader, set_aside
+
+TASKS_MAX = 1_000_000
+
+
+def own_live_specs(path: Path, since: float) -> list[TaskSpec]:
+    """Specs, with their ids, of live tasks that this node accepted after `since`, in order.
+
+    What can't be read of a damaged database is left out.
+    """
+    found: list[TaskSpec] = []
+    with contextlib.suppress(sqlite3.DatabaseError):
+        connection = connect_reader(path)
+        try:
+            rows = connection.execute(
+                "SELECT e.body FROM tasks t JOIN entries e ON e.seq = t.entry "
+                "WHERE t.state = 0 AND t.origin = 1 AND t.submitted_at >= ? ORDER BY t.ord LIMIT ?",
+                (since, TASKS_MAX),
+            )
+            for (body,) in rows:
+                entry = decode(body)
+                assert isinstance(entry, Submitted)
+                found.append(msgspec.structs.replace(entry.spec, id=entry.task))
+        finally:
+            connection.close()
+    return found
+
+
+def leave_behind(path: Path, since: float) -> tuple[list[TaskSpec], str]:
+    """Set the database at `path` aside: (specs to take along, the name it has now)."""
+    if not path.exists():
+        return [], ""
+    specs = own_live_specs(path, since)
+    return specs, set_aside(path).name

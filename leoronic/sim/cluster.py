@@ -1,0 +1,107 @@
+"""The machines of one seed, and the network between them."""
+
+from __future__ import annotations
+
+from random import Random
+
+from leoronic.core.resources import Capacity
+from leoronic.sim.clock import Clock
+from leoronic.sim.disk import Disk
+from leoronic.sim.history import History
+from leoronic.sim.invariants import Invariants
+from leoronic.sim.network import Network
+from leoronic.sim.node import SimNode
+from leoronic.sim.story import Story
+from leoronic.sim.switches import Switches
+
+# Whoever could be heard for so long, directly or through another, must not be called dead.
+HEARD_S = 15.0
+LETTERS = "abcdefghijkmnpqrstuvwxyz"
+
+
+class Cluster:
+    """`nodes` by place; one whose disk is destroyed is replaced there by another."""
+
+    def __init__(self, chance: Random, size: int, switches: Switches) -> None:
+        self.clock = Clock()
+        self.story = Story()
+        self.history = History()
+        self.chance = chance
+        self.network = Network(self.clock, chance, marks=switches.fence)
+        self.nodes: list[SimNode] = []
+        self.gone: list[SimNode] = []
+        self.watches: dict[str, Invariants] = {}  # by node id
+        self._switches = switches
+        self._turn_s = chance.choice((0.0001, 0.001, 0.02))
+        skewed = chance.random() < 0.5
+        for number in range(size):
+            node = self._make(f"node{number + 1}", self._capacity(size))
+            if skewed:
+                node.time.offset_s = chance.uniform(-100.0, 100.0)
+            self.nodes.append(node)
+
+    def _capacity(self, size: int) -> Capacity:
+        chance = self.chance
+        cpus = chance.choice((1, 2, 2, 4, 16) if size == 1 else (1, 1, 2, 4))
+        resources: tuple[tuple[str, float], ...] = (("gpu", chance.choice((1, 2))),)
+        if size > 1 and self.nodes and chance.random() < 0.5:
+            resources = ()
+        return Capacity(cpus * 1000, 1000, 1000, resources)
+
+    def _make(self, name: str, capacity: Capacity) -> SimNode:
+        node_id = "".join(self.chance.choice(LETTERS) for _ in range(10))
+        watch = Invariants(
+            self.clock, self.story, capacity, self.history, name, heard=self.is_heard
+        )
+        node = SimNode(
+            name,
+            self.clock,
+            self.chance,
+            self.story,
+            Disk(node_id, self._switches),
+            self.network,
+            capacity=capacity,
+            observer=watch,
+        )
+        node.turn_s = self._turn_s
+        watch.node = node
+        self.watches[node_id] = watch
+        self.network.join(node)
+        return node
+
+    def replace(self, node: SimNode) -> SimNode:
+        """The machine and its disk are gone for ever; one of the same name is made, not started."""
+        node.lose_power()
+        node.gone = True
+        self.network.remove(node.id)
+        self.history.destroyed.add(node.id)
+        self.gone.append(node)
+        fresh = self._make(node.name, node.capacity)
+        self.nodes[self.nodes.index(node)] = fresh
+        return fresh
+
+    def watch(self, node: SimNode) -> Invariants:
+        """What watches this node."""
+        return self.watches[node.id]
+
+    def is_heard(self, judge: str, node: str) -> str:
+        """Who has long been able to tell `judge` that `node` is alive; '' if nobody.
+
+        `node` itself, or another that hears both.
+        """
+        well = {n.id for n in self.nodes if n.well_for_s() > HEARD_S}
+        if not {judge, node} <= well:
+            return ""
+
+        def talk(one: str, other: str) -> bool:
+            return self.network.well_for_s(one, other) > HEARD_S
+
+        if talk(judge, node):
+            return node
+        between = (n for n in sorted(well - {judge, node}) if talk(judge, n) and talk(n, node))
+        return next(between, "")
+
+    def close(self) -> None:
+        """The end of this world."""
+        for node in (*self.nodes, *self.gone):
+            node.disk.close()

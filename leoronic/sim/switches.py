@@ -1,0 +1,80 @@
+"""Ways to break the system under test, to prove that the checks see it.
+
+Nothing of this is in the machines: what they want done is done wrongly, or not at all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leoronic.core.entries import Entry, Finished, Started
+from leoronic.core.peer import Probe
+from leoronic.core.queue_messages import StopAttempt
+from leoronic.journal.journal import Journal
+from leoronic.journal.schema import STATE_CODES
+
+SUPERSEDED = "superseded"
+
+
+@dataclass(frozen=True)
+class Switches:
+    """What works. `nodes`: how many, 0 for what the seed says.
+
+    `fsync`: what was committed survives a power cut. `fence`: the journal refuses starts that come
+    too late, old assignments are marked stale, superseded runs are stopped. `tie_break`: of two
+    outcomes the same one counts everywhere, not the last that arrived. `probes`: others are asked
+    before a node is given up.
+    """
+
+    fsync: bool = True
+    fence: bool = True
+    tie_break: bool = True
+    probes: bool = True
+    nodes: int = 0
+
+    def lets_pass(self, message: object) -> bool:
+        """Whether a message that a machine sends is sent."""
+        if isinstance(message, Probe):
+            return self.probes
+        if isinstance(message, StopAttempt) and message.reason.startswith(SUPERSEDED):
+            return self.fence
+        return True
+
+    def sabotage(self, journal: Journal) -> Journal:
+        """The journal, with what is switched off taken out of it."""
+        if not self.fence:
+            _take_every_start(journal)
+        if not self.tie_break:
+            _let_the_last_win(journal)
+        return journal
+
+
+INTACT = Switches()
+
+
+def _take_every_start(journal: Journal) -> None:
+    join = journal._join
+
+    def start(entry: Started, seq: int) -> bool:
+        if not join.knows(entry.task):
+            return False
+        join.apply(entry, seq, journal.node)
+        return True
+
+    join.start = start  # type: ignore[method-assign]
+
+
+def _let_the_last_win(journal: Journal) -> None:
+    join = journal._join
+    apply = join.apply
+
+    def hasty(entry: Entry, seq: int, writer: str) -> None:
+        apply(entry, seq, writer)
+        if isinstance(entry, Finished) and entry.final:
+            state = STATE_CODES["succeeded" if entry.outcome.succeeded else "failed"]
+            journal.connection.execute(
+                "UPDATE tasks SET state = ? WHERE id = ? AND cancelled_at IS NULL",
+                (state, entry.task),
+            )
+
+    join.apply = hasty  # type: ignore[method-assign]

@@ -1,0 +1,136 @@
+"""The cookie: the one secret that makes nodes a cluster, and what is derived from it.
+
+The file (mode 0600) has a line for each cookie. The first is the current one; further ones are
+accepted as well, so that a cluster can change its cookie without stopping. From a cookie everybody
+who holds it derives the same key of the certificate authority (`identity.py`), and a fingerprint,
+which is public: it says which cluster, and nothing else about the secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import stat
+from pathlib import Path
+
+from leoronic.errors import BadRequest
+
+COOKIE_LENGTH = 32
+# The fingerprint is public, so guesses can be tried at leisure: what can be guessed is refused.
+COOKIE_LENGTH_MIN = 20
+COOKIE_LENGTH_MAX = 1024
+COOKIES_MAX = 4
+FINGERPRINT_LENGTH = 8
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+_SALT = b"leoronic cookie 1"
+
+
+def new_cookie() -> str:
+    """A fresh cookie: 160 random bits as letters and digits that none can confuse."""
+    return "".join(_ALPHABET[byte & 31] for byte in os.urandom(COOKIE_LENGTH))
+
+
+def check_cookie(cookie: str) -> str:
+    """`cookie`, without white space around it. Raises `BadRequest` if it cannot be one."""
+    cookie = cookie.strip()
+    if not cookie.isprintable() or len(cookie) > COOKIE_LENGTH_MAX:
+        raise BadRequest("that is no cookie: `leoronic join` prints one")
+    if len(cookie) < COOKIE_LENGTH_MIN:
+        raise BadRequest(
+            f"a cookie of {len(cookie)} characters can be guessed: take the one that "
+            f"`leoronic join` prints, or at least {COOKIE_LENGTH_MIN} random characters"
+        )
+    return cookie
+
+
+def read_cookies(path: Path) -> list[str]:
+    """The cookies in the file at `path`, the current one first.
+
+    Raises `BadRequest` that says how to mend it, if others may read it, or it holds no cookie;
+    `FileNotFoundError`.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(COOKIES_MAX * (COOKIE_LENGTH_MAX + 2) + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadRequest(f"the cookie in {path} cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise BadRequest(
+            f"others may read the cookie in {path} (mode {mode:04o}): run `chmod 600 {path}`, and "
+            "if others have used this machine, `leoronic cookie rotate` once the node runs"
+        )
+    try:
+        lines = [line.strip() for line in content.decode().splitlines()]
+        cookies = [check_cookie(line) for line in lines if line]
+    except UnicodeDecodeError:
+        raise BadRequest(f"{path} is no cookie file: it is not text") from None
+    except BadRequest as error:
+        raise BadRequest(f"{path}: {error.message}") from None
+    if not cookies or len(cookies) > COOKIES_MAX:
+        raise BadRequest(
+            f"{path} has {len(cookies)} cookies, one in a line; 1 to {COOKIES_MAX} are right"
+        )
+    return list(dict.fromkeys(cookies))
+
+
+def write_cookies(path: Path, cookies: list[str]) -> None:
+    """Replace the file at once, so that a power cut leaves the old one or the new one.
+
+    Raises `OSError`, and `BadRequest` for what cannot be a cookie.
+    """
+    assert 1 <= len(cookies) <= COOKIES_MAX
+    text = "".join(check_cookie(cookie) + "\n" for cookie in cookies)
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def keep_cookie(path: Path, given: str | None = None) -> list[str]:
+    """The cookies of the file at `path`, at a start: made if there is none yet.
+
+    A cookie that the start was `given` becomes the current and only one, unless it is among those
+    in the file already. Raises `BadRequest` and `OSError`.
+    """
+    try:
+        cookies = read_cookies(path)
+    except FileNotFoundError:
+        cookies = []
+    if given is not None:
+        given = check_cookie(given)
+    if cookies and (given is None or given in cookies):
+        return cookies
+    cookies = [given or new_cookie()]
+    write_cookies(path, cookies)
+    return cookies
+
+
+def authority_seed(cookie: str) -> bytes:
+    """32 bytes: the private Ed25519 key of the cluster's certificate authority."""
+    return _derive(cookie, "certificate authority", 32)
+
+
+def fingerprint(cookie: str) -> str:
+    """8 hex digits that may be shown to anybody: which cluster this is the cookie of."""
+    return _derive(cookie, "fingerprint", FINGERPRINT_LENGTH // 2).hex()
+
+
+def _derive(cookie: str, purpose: str, length: int) -> bytes:
+    """HKDF-SHA256, for at most 32 bytes: one key cannot be computed from another."""
+    assert length <= 32
+    extracted = hmac.digest(_SALT, cookie.encode(), hashlib.sha256)
+    return hmac.digest(extracted, purpose.encode() + b"\x01", hashlib.sha256)[:length]
