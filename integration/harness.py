@@ -38,6 +38,7 @@ def wait_until(
     what: str,
     *,
     within_s: float = DEADLINE_S,
+    poll_s: float = 0.01,
     story: Callable[[], object] | None = None,
 ) -> T:
     """Look again and again until it is true, and return it.
@@ -58,7 +59,7 @@ def wait_until(
         if time.monotonic() > deadline:
             more = f"\n{story()}" if story is not None else ""
             raise AssertionError(f"not within {within_s:g} s: {what}; last seen: {seen!r}{more}")
-        time.sleep(0.01)
+        time.sleep(poll_s)
 
 
 def alive(pid: int) -> bool:

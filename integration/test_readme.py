@@ -21,6 +21,12 @@ EXPECTED = [
     "it failed with 1",
     "but that failed",
     "it was ready",
+    "attic",
+    "I am ",
+    "lost",
+    "succeeded",
+    "down",
+    "finished on tour",
 ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from integration.conftest import StartNode
 from integration.harness import Node, alive, wait_until
 from leoronic.core.commands import Debug, Stop
+from leoronic.wire.cookie import new_cookie
 
 READY_S_MAX = 1.0
 
@@ -78,6 +80,63 @@ def test_two_in_one_folder(start_node: StartNode) -> None:
     wait_until(lambda: len(node.pids()) == 3 and node.keeper_pid(), "a new keeper")
     assert 1 == node.spawn().wait(10)
     assert core == node.core_pid()
+
+
+def test_the_port_is_in_use(tmp_path: Path) -> None:
+    """It ends with 1, and says how to choose another."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        node = Node(tmp_path / "node", "--log-format", "text", listen=f"127.0.0.1:{port}")
+        try:
+            assert 1 == node.spawn().wait(10)
+        finally:
+            node.close()
+    expected = (
+        f"leoronic: cannot start: 127.0.0.1:{port} is in use, perhaps by another node on this "
+        f"machine: choose another port with --listen :{port + 1}"
+    )
+    assert expected == node.tail().splitlines()[-1]
+
+
+@pytest.mark.parametrize("loopback", ["up", "down"])
+def test_without_a_network(tmp_path: Path, loopback: str) -> None:
+    """On a machine that has none, a node with the usual settings runs tasks at once."""
+    script = f'ip link set lo {loopback}; exec "$@"'
+    prefix = ("unshare", "--net", "sh", "-c", script, "sh")
+    node = Node(tmp_path / "node", prefix=prefix, listen=":22580", discovery=True)
+    try:
+        node.start()
+        assert "succeeded" == node.run("true", within_s=5.0)["state"]
+    finally:
+        node.close()
+
+
+@pytest.mark.parametrize("given", ["LEORONIC_COOKIE", "--cookie FILE", "--cookie -", "nothing"])
+def test_the_cookie_is_kept_and_no_task_is_told(tmp_path: Path, given: str) -> None:
+    """However it came, it is in a file for its owner alone, and in no task's environment."""
+    cookie, file = new_cookie(), tmp_path / "given"
+    file.write_text(cookie + "\n")
+    options = {"--cookie FILE": ("--cookie", str(file)), "--cookie -": ("--cookie", "-")}
+    environment = {"LEORONIC_COOKIE": cookie} if given == "LEORONIC_COOKIE" else {}
+    # The standard input is the node's, before it starts.
+    prefix = ("sh", "-c", f'exec "$@" < {file}', "sh")
+    node = Node(tmp_path / "node", *options.get(given, ()), environment=environment, prefix=prefix)
+    kept = node.state / "cookie"
+    try:
+        node.start()
+        assert 0o600 == kept.stat().st_mode & 0o777
+        told = kept.read_text().strip()
+        assert (given == "nothing") == (told != cookie)
+        assert "succeeded" == node.run("! env | grep -e ^LEORONIC_COOKIE= -e " + told)["state"]
+        # The file that it came from may be gone when a keeper takes over, or a core starts.
+        file.unlink()
+        for kind in ("keeper", "core"):
+            os.kill(getattr(node, f"{kind}_pid")(), signal.SIGKILL)
+            wait_until(lambda: len(node.pids()) == 3 and node.answers(), "a new one")
+        assert "succeeded" == node.run("! env | grep -e ^LEORONIC_COOKIE= -e " + told)["state"]
+        assert told == kept.read_text().strip()
+    finally:
+        node.close()
 
 
 def test_many_starts_at_once(tmp_path: Path) -> None:

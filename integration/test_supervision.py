@@ -116,7 +116,7 @@ def test_debugging_is_off(start_node: StartNode) -> None:
     assert {0} == set(restarts(node).values())
 
 
-@pytest.mark.parametrize("actor", ("journal", *CLUSTER, *TASKS))
+@pytest.mark.parametrize("actor", ["journal", *CLUSTER, *TASKS])
 def test_an_actor_that_raises_at_work(start_node: StartNode, actor: str) -> None:
     """Crashed in the middle of submissions, starts and ends, it loses and repeats nothing."""
     node = start_node("--cpus", "8", environment=DEBUGGING)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leoronic import __version__
+from leoronic.actors.addresses import own_addresses
 from leoronic.actors.discovery import Identity
 from leoronic.config import Config
 from leoronic.core.resources import Capacity
@@ -47,6 +48,7 @@ class Itself:
             __version__,
             self.life,
             capacity=self.capacity(),
+            addresses=own_addresses(config.listen_host, self.port),
             tags=sorted(config.tags),
         )
 

@@ -180,7 +180,10 @@ class Core:
         try:
             await tree.start()
         except StartFailed as error:
-            _tell(self._config, f"cannot start: {error.message}", [])
+            # What a person can mend says so itself; for the rest it matters where it was.
+            cause = error.__cause__
+            told = cause.message if isinstance(cause, BadRequest) else error.message
+            _tell(self._config, f"cannot start: {told}", [])
             return ESCALATED
         self._announce()
         asyncio.get_running_loop().call_later(SETTLED_S, give_back)

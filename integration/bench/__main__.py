@@ -1,11 +1,12 @@
 """Measures everything, prints a table: `python -m integration.bench [--quick] [--only NAME]`.
 
-About ten minutes; a minute with --quick. All that it starts it ends.
+About twenty minutes; a few with --quick. All that it starts it ends.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import signal
 import subprocess
@@ -14,7 +15,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from integration.bench import failover, footprint, latency, machine, rate, submission, table
+from integration.bench import (
+    calm,
+    cluster,
+    failover,
+    footprint,
+    healing,
+    latency,
+    machine,
+    rate,
+    scale,
+    sizes,
+    submission,
+    table,
+)
 from integration.bench.figure import Figure
 from integration.bench.session import Session
 from leoronic.errors import LeoronicError
@@ -24,7 +38,11 @@ SECTIONS = {
     "submission": submission.measure,
     "latency": latency.measure,
     "idle": footprint.measure,
+    "cluster": cluster.measure,
     "failover": failover.measure,
+    "healing": healing.measure,
+    "calm": calm.measure,
+    "scale": scale.measure,
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 
@@ -51,6 +69,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     figures: list[Figure] = []
     failed: list[str] = []
+    grown: list[scale.Size] = []
     with tempfile.TemporaryDirectory(prefix="leoronic-bench-") as name:
         folder = Path(name)
         about = machine.describe(folder)
@@ -62,6 +81,7 @@ def main() -> int:
                 session.say(section)
                 try:
                     figures += SECTIONS[section](session)
+                    grown += session.sizes
                 except (
                     AssertionError,
                     LeoronicError,
@@ -79,11 +99,19 @@ def main() -> int:
         f"{', --quick' if options.quick else ''}.\n\n{table_text}"
     )
     print(text)
+    if grown:
+        print(f"\n{sizes.markdown(grown)}")
     if options.json:
-        data = {"machine": about, "figures": [figure.as_json() for figure in figures]}
+        data: dict[str, object] = {
+            "machine": about,
+            "figures": [figure.as_json() for figure in figures],
+        }
+        data["sizes"] = [dataclasses.asdict(size) for size in grown]
         options.json.write_text(json.dumps(data, indent=1) + "\n")
     if options.write and not failed:
         table.write(DOCUMENT, text)
+        if grown:
+            sizes.write(DOCUMENT, grown)
     return 1 if failed else 0
 
 

@@ -33,12 +33,12 @@ def main() -> None:
     futures: list[Any] = []
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:
-        for number in range(json.loads(line)["count"]):
-            futures.append(
-                client.submit(
-                    work, runs, number, workers=[machine], allow_other_workers=True, pure=False
-                )
+        futures += [
+            client.submit(
+                work, runs, number, workers=[machine], allow_other_workers=True, pure=False
             )
+            for number in range(json.loads(line)["count"])
+        ]
         print("[]", flush=True)
 
 

@@ -109,9 +109,14 @@ class Ground:
 def bridge_counters(made: Lab) -> dict[str, tuple[int, int]]:
     """Machine -> bytes that it has sent and received over its link so far."""
     told = subprocess.run(
-        ["ip", "netns", "exec", f"{made.space('hub')}", "cat", "/proc/net/dev"],
+        ["ip", "netns", "exec", made.space("hub"), "cat", "/proc/net/dev"],
         capture_output=True, text=True, check=True,
     ).stdout  # fmt: skip
+    return parse_counters(told)
+
+
+def parse_counters(told: str) -> dict[str, tuple[int, int]]:
+    """The same of the text of `/proc/net/dev` on the bridge."""
     found = {}
     for line in told.splitlines():
         port, _, rest = line.strip().partition(":")
@@ -124,7 +129,7 @@ def bridge_counters(made: Lab) -> dict[str, tuple[int, int]]:
 
 def wait_meshed(made: Lab, within_s: float = 30.0) -> None:
     """Wait until each node sees all of them up."""
-    wanted = dict.fromkeys(made.names, "up")
+    wanted = dict.fromkeys(made.nodes, "up")
     for name, node in made.nodes.items():
         wait_until(
             lambda node=node: node.states() == wanted,  # type: ignore[misc]

@@ -66,14 +66,20 @@ def environment_folder(name: str = "venv") -> Path:
 
 
 @cache
-def python(name: str = "venv", packages: tuple[str, ...] = PYTHON_PACKAGES) -> str:
+def python(
+    name: str = "venv",
+    packages: tuple[str, ...] = PYTHON_PACKAGES,
+    requirements: Path | None = None,
+) -> str:
     """The Python of an environment that has these packages, made if need be.
 
-    Each is imported by the name it is installed by. Raises `Unavailable`.
+    Each is imported by the name it is installed by; `requirements` says more about them. Raises
+    `Unavailable`.
     """
     folder = environment_folder(name)
     found = folder / "bin" / "python"
     imports = ";".join(f"import {package}" for package in packages)
+    wanted = packages if requirements is None else ("-r", str(requirements))
     try:
         if not _runs([str(found), "-c", imports]):
             subprocess.run(
@@ -81,7 +87,7 @@ def python(name: str = "venv", packages: tuple[str, ...] = PYTHON_PACKAGES) -> s
                 timeout=INSTALL_TIMEOUT_S, capture_output=True, check=True,
             )  # fmt: skip
             subprocess.run(
-                [str(found), "-m", "pip", "install", "--quiet", *packages],
+                [str(found), "-m", "pip", "install", "--quiet", *wanted],
                 timeout=INSTALL_TIMEOUT_S, capture_output=True, check=True,
             )  # fmt: skip
         if not _runs([str(found), "-c", imports]):

@@ -46,8 +46,10 @@ def main() -> None:
     references: list[Any] = []
     print(json.dumps("ready"), file=answers)
     for line in sys.stdin:
-        for number in range(json.loads(line)["count"]):
-            references.append(work.options(scheduling_strategy=first).remote(number))
+        references += [
+            work.options(scheduling_strategy=first).remote(number)
+            for number in range(json.loads(line)["count"])
+        ]
         print("[]", file=answers)
 
 

@@ -10,12 +10,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from integration.bench import rivals
 from integration.bench.figure import Missing
 from integration.bench.install import Unavailable
 from integration.bench.rivals import Rival
 from integration.harness import Node, running
+
+if TYPE_CHECKING:
+    from integration.bench.scale import Size
 
 ROUND_S_MAX = 240.0
 """No further round is begun after this long."""
@@ -27,13 +31,14 @@ Work = Callable[[], Sequence[float]]
 class Session:
     """What the measurements share. `quick` asks for fewer rounds and smaller counts.
 
-    `slow` asks also for what takes many minutes.
+    `slow` asks also for what takes many minutes. `sizes` are what idle clusters cost, for a table.
     """
 
     def __init__(self, folder: Path, quick: bool, slow: bool = False) -> None:
         self.folder = folder
         self.quick = quick
         self.slow = slow
+        self.sizes: list[Size] = []
         self._rivals: dict[type[Rival], Rival | Missing] = {}
         self._stack = contextlib.ExitStack()
 

@@ -1,8 +1,8 @@
-"""The figures as a Markdown table, and its place in a document."""
+"""The figures as Markdown tables, and their places in a document."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from integration.bench.figure import Figure, Missing, format_number, format_samples
@@ -10,6 +10,8 @@ from integration.bench.figure import Figure, Missing, format_number, format_samp
 COLUMNS = ("what", "ours", "beside it", "ratio", "goal", "met?")
 BEGIN = "<!-- bench: begin, written by `python -m integration.bench --write` -->"
 END = "<!-- bench: end -->"
+SIZES_BEGIN = "<!-- sizes: begin, written by `python -m integration.bench --write` -->"
+SIZES_END = "<!-- sizes: end -->"
 
 
 def rows(figure: Figure) -> list[tuple[str, ...]]:
@@ -38,10 +40,15 @@ def _goal(figure: Figure) -> str:
 
 
 def markdown(figures: Iterable[Figure]) -> str:
-    """The table. Its columns are aligned, so that it also reads well in a terminal."""
-    lines = [COLUMNS, *(row for figure in figures for row in rows(figure))]
+    """The table of all figures."""
+    return aligned(COLUMNS, (row for figure in figures for row in rows(figure)))
+
+
+def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table whose columns are aligned, so that it also reads well in a terminal."""
+    lines = [tuple(columns), *map(tuple, rows)]
     lines = [tuple(cell.replace("|", "\\|") for cell in line) for line in lines]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(columns))]
     lines.insert(1, tuple("-" * width for width in widths))
     return "\n".join(
         "| "
@@ -51,15 +58,15 @@ def markdown(figures: Iterable[Figure]) -> str:
     )
 
 
-def replaced(document: str, text: str) -> str:
-    """The document with `text` between its two marks. Raises ValueError if they are not there."""
-    before, begin, rest = document.partition(BEGIN)
-    _, end, after = rest.partition(END)
+def replaced(document: str, text: str, begin_mark: str = BEGIN, end_mark: str = END) -> str:
+    """The document with `text` between two marks. Raises ValueError if they are not there."""
+    before, begin, rest = document.partition(begin_mark)
+    _, end, after = rest.partition(end_mark)
     if not begin or not end:
-        raise ValueError(f"the document needs the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+        raise ValueError(f"the document needs the lines {begin_mark!r} and {end_mark!r}")
+    return f"{before}{begin_mark}\n{text}\n{end_mark}{after}"
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, begin_mark: str = BEGIN, end_mark: str = END) -> None:
     """Put `text` between the marks of the document at `path`."""
-    path.write_text(replaced(path.read_text(), text))
+    path.write_text(replaced(path.read_text(), text, begin_mark, end_mark))

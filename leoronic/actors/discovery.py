@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,10 +111,13 @@ class DiscoveryActor(Actor):
         """Only `Remember`."""
         if not isinstance(message, Remember):
             return await super().handle(message)
-        known = remembering(self._remembered, message.members, message.names)
-        if known != self._remembered:
+        before = self._remembered
+        known = remembering(before, message.members, message.names)
+        if known != before:
             self._remembered = known
             self._unsaved.set()
+            # Whom others told of is called now, not when all is told again.
+            await self._tell_remembered(one for one in known.values() if one != before.get(one.id))
         return None
 
     async def stopping(self) -> None:
@@ -144,7 +147,7 @@ class DiscoveryActor(Actor):
     # ---- telling ----
 
     async def _repeat(self) -> None:
-        await self._tell_remembered()
+        await self._tell_remembered(self._remembered.values())
         await self._look_up_all()
         # An actor that was restarted has forgotten what it was told: all is told again.
         while True:
@@ -152,11 +155,11 @@ class DiscoveryActor(Actor):
             await self._look_up_all()
             for source, addresses in list(self._found.items()):
                 await self._tell(source, addresses)
-            await self._tell_remembered()
+            await self._tell_remembered(self._remembered.values())
             await self._tell_own()
 
-    async def _tell_remembered(self) -> None:
-        for one in list(self._remembered.values()):
+    async def _tell_remembered(self, members: Iterable[Acquaintance]) -> None:
+        for one in list(members):
             if one.id != self._identity().node:
                 await self._tell(f"remembered {one.id}", one.addresses)
 

@@ -24,8 +24,9 @@ from leoronic.wire.cookie import COOKIES_MAX, fingerprint, new_cookie, read_cook
 # A slow machine needs a second to make its certificate.
 CHANGE_S = 60.0
 ASK_S = 60.0
+TELL_S = 10.0
 TELL_AGAIN_S = 5.0
-TELL_TIMES = 5
+TELL_TIMES = 10
 
 
 class Joining:
@@ -90,12 +91,10 @@ class Joining:
         new, self._there = sorted(there - self._there), there
         if not new or not self._info.cookie_path.exists():
             return
-        cookies = self._read()
-        if len(cookies) > 1:
-            await asyncio.gather(*(self._tell(node) for node in new if self._is_mine(node)))
+        await asyncio.gather(*map(self._tell, new))
 
     def _is_mine(self, node: str) -> bool:
-        """Whether it is for this node to tell `node`: the first in order of those that are there.
+        """Whether it is first for this node to tell `node`: it is the least of those there.
 
         If not all hold the same as the newest, that is how they come to.
         """
@@ -106,9 +105,17 @@ class Joining:
             cookies = self._read()
             if node not in self._there or len(cookies) == 1:
                 return
-            if await self._ask(node, TakeCookie("use", cookies[0])) is not None:
-                return
+            # Who is to tell may not reach it: the others look whether that has been done.
+            if self._is_mine(node) or await self._has_old(node, cookies):
+                answer = await self._ask(node, TakeCookie("use", cookies[0]), TELL_S)
+                if answer is not None:
+                    return
             await asyncio.sleep(TELL_AGAIN_S)
+
+    async def _has_old(self, node: str, cookies: list[str]) -> bool:
+        """Whether it still uses one that came before ours."""
+        answer = await self._ask(node, TakeCookie("show"), TELL_S)
+        return any(_has(answer, fingerprint(cookie)) for cookie in cookies[1:])
 
     # ---- actions ----
 
@@ -157,11 +164,13 @@ class Joining:
         answers = await asyncio.gather(*(self._ask(node, command) for node in others))
         return dict(zip(others, answers, strict=True))
 
-    async def _ask(self, node: str, command: TakeCookie) -> dict[str, Any] | None:
+    async def _ask(
+        self, node: str, command: TakeCookie, timeout_s: float = ASK_S
+    ) -> dict[str, Any] | None:
         if self._questions is None:
             return None
         try:
-            found: dict[str, Any] = (await ask(self._questions, node, command, ASK_S)).result
+            found: dict[str, Any] = (await ask(self._questions, node, command, timeout_s)).result
         except LeoronicError:
             return None
         return found

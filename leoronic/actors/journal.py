@@ -378,6 +378,10 @@ class JournalActor(Actor):
         cycle.takes[-1] = (take, have, refused)
 
     async def _publish(self, cycle: _Cycle) -> None:
+        # What was taken is told before what was written: it may have caused it, and whoever gets
+        # the one must have the other.
+        for take, have, why in cycle.takes:
+            await self._tell("replication", Taken(take.token, have, why))
         replication = self.context.get("replication")
         if replication is not None:
             for start in range(0, len(cycle.bodies), SLICE_ENTRIES):
@@ -400,8 +404,6 @@ class JournalActor(Actor):
         for append, refused, number in cycle.appends:
             specs = self._specs_for(append, refused) if append.want_specs else {}
             await self._tell(append.sender, Appended(append.token, refused, specs, number))
-        for take, have, why in cycle.takes:
-            await self._tell("replication", Taken(take.token, have, why))
 
     def _is_large_elsewhere(self, numbered: Numbered) -> bool:
         """Whether a run ended on another node whose output did not fit into its outcome."""

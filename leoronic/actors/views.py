@@ -9,12 +9,12 @@ from typing import Any
 from leoronic.core.arrays import split_element
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Change, LiveTask
+from leoronic.core.runs import STOPPED_AS
 from leoronic.core.spec import TaskSpec
 from leoronic.errors import BadRequest, LeoronicError
 from leoronic.journal.rows import AttemptRow, TaskRow
 from leoronic.journal.splits import Split
 
-SUPERSEDED = "superseded"
 """The reason in the outcome of a run that was stopped because another one counts."""
 
 _PLAIN = (
@@ -104,7 +104,7 @@ def _attempt_state(row: AttemptRow) -> str:
     if row.ended_at is None:
         return "running"
     if row.outcome is not None:
-        if row.outcome.reason in ("cancelled", SUPERSEDED):
+        if row.outcome.reason in ("cancelled", STOPPED_AS):
             return row.outcome.reason
         return "succeeded" if row.outcome.succeeded else "failed"
     return row.final_state or "failed"

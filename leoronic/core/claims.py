@@ -8,8 +8,13 @@ queue offers it meanwhile, or waits for it to be given back, it is asked to look
 from __future__ import annotations
 
 import heapq
+from collections.abc import Collection
 
 from leoronic.core.run import AttemptKey
+
+# What its node may tell of once it can be reached again is waited for, so often and so long.
+POSTPONE_S = 3.0
+POSTPONED_MAX = 10
 
 
 class Claims:
@@ -19,6 +24,7 @@ class Claims:
         self._node: dict[AttemptKey, str] = {}
         self._until: dict[AttemptKey, float] = {}  # of those that left their node
         self._leaving: list[tuple[float, AttemptKey]] = []  # a heap of the same, with stale ones
+        self._postponed: dict[AttemptKey, int] = {}
         self._awaited: dict[AttemptKey, None] = {}  # the queue offers it again if nobody has it
 
     def __contains__(self, key: AttemptKey) -> bool:
@@ -28,6 +34,7 @@ class Claims:
         """`node` has it, or is about to."""
         self._node[key] = node
         self._until.pop(key, None)
+        self._postponed.pop(key, None)
 
     def is_on(self, key: AttemptKey, node: str) -> bool:
         """Whether it is `node` that has it."""
@@ -51,14 +58,24 @@ class Claims:
     def _forget(self, key: AttemptKey) -> None:
         del self._node[key]
         self._until.pop(key, None)
+        self._postponed.pop(key, None)
         self._awaited.pop(key, None)
 
-    def expire(self, now: float) -> list[str]:
-        """Let go of what left its node long enough ago; the tasks that the queue must look at."""
+    def expire(self, now: float, out_of_reach: Collection[str] = ()) -> list[str]:
+        """Let go of what left its node long enough ago; the tasks that the queue must look at.
+
+        Of nodes that are `out_of_reach` the entries are still to come: these get more time.
+        """
         awaited: list[str] = []
         while self._leaving and self._leaving[0][0] <= now:
             until, key = heapq.heappop(self._leaving)
             if self._until.get(key) == until:
+                postponed = self._postponed.get(key, 0)
+                if self._node[key] in out_of_reach and postponed < POSTPONED_MAX:
+                    self._postponed[key] = postponed + 1
+                    self._until[key] = now + POSTPONE_S
+                    heapq.heappush(self._leaving, (now + POSTPONE_S, key))
+                    continue
                 if key in self._awaited:
                     awaited.append(key[0])
                 self._forget(key)

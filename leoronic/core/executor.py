@@ -31,7 +31,7 @@ from leoronic.core.executor_messages import (
     SetTag,
     WaitIdle,
 )
-from leoronic.core.holding import SUPERSEDED, Stage, ending
+from leoronic.core.holding import Stage, ending
 from leoronic.core.holdings import Holdings
 from leoronic.core.make_run import frames, make_run
 from leoronic.core.outcome import Outcome
@@ -57,6 +57,7 @@ from leoronic.core.run import (
     Spawned,
     StartNow,
 )
+from leoronic.core.runs import STOPPED_AS
 from leoronic.core.spec import TaskSpec
 from leoronic.core.view import AskView, Standing, View
 from leoronic.errors import Refused
@@ -194,7 +195,7 @@ class ExecutorMachine:
             self._send("journal", FetchSpecs("runner", again))
         for spawned in message.running:
             known = self._has.attempts.get((spawned.task, spawned.attempt))
-            reason = SUPERSEDED if known is None else known.stop_reason
+            reason = STOPPED_AS if known is None else known.stop_reason
             if reason:
                 self._send("runner_host", Kill(spawned.task, spawned.attempt, reason))
         if first:

@@ -9,8 +9,7 @@ from leoronic.core.outcome import Outcome
 from leoronic.core.peer import AssignItem
 from leoronic.core.resources import Need
 from leoronic.core.run import Exited
-
-SUPERSEDED = "superseded"
+from leoronic.core.runs import STOPPED_AS
 
 
 class Stage(Enum):
@@ -55,7 +54,7 @@ def ending(
     if outcome.not_started and not attempt.stop_reason:
         # For want of something that may pass: it counts for nothing, and is tried again.
         return Lost(exited.task, exited.attempt, node, now, outcome.reason, hold=False, begun=False)
-    if attempt.stop_reason == SUPERSEDED:
+    if attempt.stop_reason == STOPPED_AS:
         # The task goes on elsewhere: that this run was ended must not end the task.
         final = outcome.succeeded
     else:

@@ -48,7 +48,7 @@ from leoronic.core.replication_messages import (
     VectorLoaded,
     Written,
 )
-from leoronic.core.view import View
+from leoronic.core.view import AskView, View
 from leoronic.errors import ProtocolError
 
 PAGE_BYTES = 256 << 10
@@ -108,6 +108,7 @@ class ReplicationMachine:
         self._vectors: dict[str, dict[str, int]] = {}
         self._moved: dict[str, int] = {}  # of others' entries, since the last push
         self._recent = Recent()
+        self._read_own = 0  # up to which own entries went out in pages
         self._copies = Copies()
         self._reads: dict[int, tuple[str, int]] = {}  # token: (peer, number of its pull)
         self._pull: _Pulling | None = None
@@ -176,6 +177,8 @@ class ReplicationMachine:
         # Answers to an earlier life of this actor must not be taken for ours.
         self._token = int(self._now * 1_000_000)
         self._started_at = self._alone_since = self._now
+        # The views that membership told so far went by, and there may be no new one for long.
+        self._send("membership", AskView("replication"))
         self._load()
 
     def _load(self) -> None:
@@ -290,6 +293,13 @@ class ReplicationMachine:
         self._log("must_rejoin", "error", reason=reason)
         self._send("peers", Rejoin(reason))
 
+    def _own(self) -> int:
+        """The number of this node's newest entry that a peer may hold.
+
+        A page is read from the disk, and so may hold what the journal has yet to tell (`Written`).
+        """
+        return max(self._read_own, self.have.get(self.node, 0))
+
     def _own_entries_lost(self, peer: ReplicaPeer) -> None:
         """The peer holds entries of this node that this disk lacks: numbers would be used twice."""
         reason = (
@@ -344,7 +354,7 @@ class ReplicationMachine:
             vector[origin] = number
             if origin != self.node and number > self.have.get(origin, 0) and self._loaded:
                 self._note_more(peer, origin, number)
-        if self._loaded and vector.get(self.node, 0) > self.have.get(self.node, 0):
+        if self._loaded and vector.get(self.node, 0) > self._own():
             self._own_entries_lost(peer)
             return False
         if self.node in have:
@@ -485,6 +495,7 @@ class ReplicationMachine:
         if serving.number != number:
             self._read(peer)  # It has asked anew meanwhile.
             return
+        self._read_own = max(self._read_own, message.have.get(self.node, 0))
         places, blob = join(message.bodies)
         self._tell(
             node,
@@ -589,7 +600,7 @@ class ReplicationMachine:
         last = message.first + message.count - 1
         if not self._learn(peer, {message.node: last}):
             return
-        if self._loaded and message.needs.get(self.node, 0) > self.have.get(self.node, 0):
+        if self._loaded and message.needs.get(self.node, 0) > self._own():
             self._misbehaves(peer, "wants entries of this node that were never written")
             return
         if self._loaded and last <= self.have.get(peer.id, 0):

@@ -2,7 +2,7 @@
 
 The phase of a run only grows, whatever order its entries come in:
 
-    OPEN < LOST < NEVER_BEGAN < ENDED
+    OPEN < LOST < NEVER_BEGAN < SUPERSEDED < ENDED
 
 So an end counts even for a run that was given up, and the node's own word that nothing ever ran
 counts more than another's suspicion. Of several runs the one of the highest (attempt, node) goes
@@ -14,13 +14,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-OPEN, LOST, NEVER_BEGAN, ENDED = range(4)
+OPEN, LOST, NEVER_BEGAN, SUPERSEDED, ENDED = range(5)
+
+STOPPED_AS = "superseded"
+"""Why a run is stopped when a higher one goes on: the reason in its outcome."""
 
 RunKey = tuple[int, str]
 """(attempt from 1, node id)."""
 
 # A machine that lacked something to start a task (processes, files) gets this long to recover.
 NOT_STARTED_DELAY_S = 2.0
+
+
+def end_phase(final: bool, reason: str) -> int:
+    """The phase of a run that ended; one that was stopped since another goes on did not fail."""
+    return SUPERSEDED if reason == STOPPED_AS and not final else ENDED
 
 
 def outcome_rank(attempt: int, succeeded: bool, node: str) -> tuple[int, bool, str]:

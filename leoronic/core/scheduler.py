@@ -84,7 +84,9 @@ class SchedulerMachine:
         """Take one message; `now` in seconds."""
         self._now = now
         self._handlers[type(message)](message)
-        self._decline(self.placement.claims.expire(now))
+        due_at = self.placement.claims.due_at()
+        if due_at is not None and due_at <= now:
+            self._decline(self.placement.claims.expire(now, self._out_of_reach()))
         self._pass_barriers()
         self._place()
         self._arm("claims", self.placement.claims.due_at())
@@ -115,6 +117,11 @@ class SchedulerMachine:
 
     def _alive(self) -> list[str]:
         return [] if self._view is None else sorted({self._node, *self._view.alive()})
+
+    def _out_of_reach(self) -> set[str]:
+        """Nodes that count as there, and whose entries may not come just now."""
+        members = {} if self._view is None else self._view.members
+        return {member.id for member in members.values() if member.alive and not member.linked}
 
     def _peers(self) -> list[str]:
         return [node for node in self._alive() if node != self._node]
@@ -287,6 +294,11 @@ class SchedulerMachine:
                 # Never got, or ended: the queue knows which.
                 placement.claims.await_end(key)
                 self._left(key, message.node)
+        for held in message.held:
+            key = (held.task, held.attempt)
+            if key in picture.ours and held.owner not in ("", self._node):
+                # Another owner's: it may be given back to that one without having begun.
+                placement.claims.await_end(key)
         for key in [*picture.ledger.held, *message.queued]:
             placement.claims.take(key, message.node)
         placement.node_changed(message.node)

@@ -53,7 +53,7 @@ from leoronic.core.records import (
     Status,
     TaskClass,
 )
-from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN, OPEN, RunState
+from leoronic.core.runs import LOST, NEVER_BEGAN, OPEN, STOPPED_AS, RunState, end_phase
 from leoronic.core.spec import TaskSpec, element_count
 from leoronic.core.view import View
 
@@ -316,7 +316,9 @@ class Tasks:
         if record is None:
             return
         # By another's clock, a failure may lie in the future: that must not delay the retry.
-        ended = RunState(ENDED, min(entry.outcome.finished_at, self._now))
+        ended = RunState(
+            end_phase(entry.final, entry.outcome.reason), min(entry.outcome.finished_at, self._now)
+        )
         if not entry.final:
             self._join(record, entry.attempt, entry.node, ended)
             return
@@ -365,7 +367,7 @@ class Tasks:
     def _stop_superseded(self, record: Record) -> None:
         """Of several runs of a task the highest goes on; a lower one here is ended."""
         for attempt in record.runs.superseded_on(self.ownership.me):
-            self._stop(record.id, attempt, "superseded")
+            self._stop(record.id, attempt, STOPPED_AS)
 
     def _cancelled(self, entry: Cancelled, _origin: str) -> None:
         record = self._record_for(entry.task)
@@ -519,7 +521,7 @@ class Tasks:
         for one in _family(record):
             self._unoffer(one)
             for attempt in one.runs.may_exist_on(self.ownership.me):
-                self._stop(one.id, attempt, "cancelled" if state == "cancelled" else "superseded")
+                self._stop(one.id, attempt, "cancelled" if state == "cancelled" else STOPPED_AS)
             self.open_runs.forget(one)
             one.status = Status.FINAL
         self._note(record, state, reason)

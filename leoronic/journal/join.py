@@ -30,7 +30,7 @@ from leoronic.core.entries import (
 )
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.queue_messages import Flip
-from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN
+from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN, end_phase
 from leoronic.core.spec import element_count
 from leoronic.journal import statements as sql
 from leoronic.journal.schema import LIVE, STATE_CODES, STATE_NAMES, STREAM_BITS
@@ -178,7 +178,7 @@ class Join:
                 "task": entry.task,
                 "attempt": entry.attempt,
                 "node": entry.node,
-                "phase": ENDED,
+                "phase": end_phase(entry.final, outcome.reason),
                 "at": outcome.finished_at,
                 "outcome": text,
                 "final": final,

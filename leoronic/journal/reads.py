@@ -13,7 +13,7 @@ from leoronic.core.executor_messages import OpenAttempt
 from leoronic.core.queue_messages import Known, LoadedRun, LoadedTask, LookedUp
 from leoronic.core.records import LOSSES_MAX
 from leoronic.core.resources import Need, milli
-from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN
+from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN, STOPPED_AS
 from leoronic.core.spec import TaskSpec
 from leoronic.journal.digest import digest
 from leoronic.journal.join import element_range
@@ -303,7 +303,7 @@ class Reads:
             spec.retries - failures,
             spec.on_loss == "hold" or losses + 1 >= LOSSES_MAX,
             runner,
-            "cancelled" if self._is_final(task) else "superseded" if superseded else "",
+            "cancelled" if self._is_final(task) else STOPPED_AS if superseded else "",
         )
 
     def _is_final(self, task: str) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from leoronic.core.entries import Submitted, decode
 from leoronic.core.outcome import Outcome
-from leoronic.core.runs import ENDED, NEVER_BEGAN
+from leoronic.core.runs import ENDED, NEVER_BEGAN, SUPERSEDED
 from leoronic.core.spec import TaskSpec
 from leoronic.journal.schema import STATE_NAMES
 
@@ -121,7 +121,7 @@ def attempt_row(row: tuple[Any, ...]) -> AttemptRow:
         started,
         lost_at if ended is None else ended,
         STATE_NAMES[state] if winner else None,
-        None if phase == ENDED else lost,
+        None if phase >= SUPERSEDED else lost,
         None if outcome is None else outcomes.decode(outcome),
         phase != NEVER_BEGAN,
         phase,

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import NamedTuple
 
 from leoronic.core.outcome import Outcome, StreamRef
-from leoronic.core.runs import ENDED, NEVER_BEGAN
+from leoronic.core.runs import NEVER_BEGAN, SUPERSEDED
 from leoronic.journal.rows import AttemptRow
 
 # Clocks of nodes differ, and a suspicion comes a while after the last sign of life.
@@ -51,7 +51,7 @@ def read_splits(
 
 
 def _ran_twice(runs: list[AttemptRow]) -> bool:
-    if any(run.phase == ENDED and run.given_up for run in runs):
+    if any(run.phase >= SUPERSEDED and run.given_up for run in runs):
         return True
     begun = [run for run in runs if run.started_at is not None and run.phase != NEVER_BEGAN]
     return any(one.attempt == other.attempt for one, other in combinations(begun, 2))

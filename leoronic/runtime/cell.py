@@ -20,6 +20,8 @@ from leoronic.runtime.ref import ActorRef, Call, Directory, LocalRef
 # Messages handled before the loop may run somebody else: enough to make waking up cheap, few
 # enough that a busy actor delays the others by well under a millisecond.
 DRAIN_MAX = 128
+# A timer that was due so long ago has been called, however late the loop is.
+LATE_S = 60.0
 
 _STOP = object()
 
@@ -51,7 +53,8 @@ class Cell:
         self._current: Call | None = None
         self._deferred: set[Call] = set()
         self._background: set[asyncio.Task[None]] = set()
-        self._timers: set[asyncio.TimerHandle] = set()
+        # With the times when they are due: uvloop's without a delay can't tell.
+        self._timers: dict[asyncio.TimerHandle, float] = {}
         self._timers_sweep_at = 64
         self.mailbox = Mailbox(ref.name, mailbox_max)
         self.task: asyncio.Task[None] | None = None
@@ -128,10 +131,15 @@ class Cell:
         """Call `callback` in `delay_s` seconds, unless this has ended by then."""
         loop = asyncio.get_running_loop()
         if len(self._timers) >= self._timers_sweep_at:
-            self._timers = {timer for timer in self._timers if not _is_over(timer, loop)}
+            over_at = loop.time() - LATE_S
+            self._timers = {
+                timer: at
+                for timer, at in self._timers.items()
+                if at > over_at and not timer.cancelled()
+            }
             self._timers_sweep_at = max(64, 2 * len(self._timers))
         timer = loop.call_later(delay_s, self._guarded, callback)
-        self._timers.add(timer)
+        self._timers[timer] = loop.time() + delay_s
         return timer
 
     def _guarded(self, callback: Callable[[], None]) -> None:
@@ -220,10 +228,6 @@ def _error_of(task: asyncio.Task[None]) -> BaseException | None:
     if task.cancelled():
         return asyncio.CancelledError("cut off")
     return task.exception()
-
-
-def _is_over(timer: asyncio.TimerHandle, loop: asyncio.AbstractEventLoop) -> bool:
-    return timer.cancelled() or timer.when() <= loop.time()
 
 
 def _presentable(error: BaseException | None) -> BaseException:

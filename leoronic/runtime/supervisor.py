@@ -90,6 +90,8 @@ class Supervisor(Child):
             except BaseException as error:
                 child.wanted = False
                 await self._stop_all(survivors=False)
+                if isinstance(error, StartFailed):
+                    raise  # A supervisor, which has said what it was.
                 if isinstance(error, Exception):
                     self._log.error(
                         "start_failed",

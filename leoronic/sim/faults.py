@@ -29,7 +29,9 @@ class Faults:
     `peaceful`: this seed knows no fault at all, so nobody must ever be suspected.
     """
 
-    def __init__(self, cluster: Cluster, chance: Random, length_s: float) -> None:
+    def __init__(
+        self, cluster: Cluster, chance: Random, length_s: float, only: tuple[str, ...] = ()
+    ) -> None:
         self.counts: Counter[str] = Counter()
         self.cluster = cluster
         self._clock = cluster.clock
@@ -50,6 +52,8 @@ class Faults:
         # Some seeds know one kind of fault, some all, and a few none.
         share = chance.choice((0.0, 0.15, 0.4, 1.0))
         self._kinds = {name: strike for name, strike in kinds.items() if chance.random() < share}
+        if only:
+            self._kinds = {name: kinds[name] for name in only}
         self.peaceful = not self._kinds
         # At the moments that matter: while messages pass, not only while time does.
         per_message = chance.choice((0.0, 0.0, 0.003, 0.02)) if self._kinds else 0.0

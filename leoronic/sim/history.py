@@ -32,6 +32,7 @@ class History:
     def __init__(self) -> None:
         self.tasks: dict[str, _TaskHistory] = {}
         self.suspected: dict[str, set[str]] = {}  # node -> who ever suspected it
+        self.given_up: set[tuple[str, str]] = set()  # (who, whom), as membership decided
         self.left: set[str] = set()
         self.destroyed: set[str] = set()
         self.suspicions = 0
@@ -62,12 +63,15 @@ class History:
             case Finished(task, attempt, node):
                 self._base_runs(task)[task, attempt, node] = "final" if entry.final else "ended"
             case Lost(task, attempt, node):
-                if node not in (writer, *self.left) and writer not in self.suspected.get(node, ()):
+                entitled = node in (writer, *self.left) or (writer, node) in self.given_up
+                if not entitled:
                     raise Violation(
                         "only what can't be accounted for is lost",
                         f"{writer} gave up {task} attempt {attempt} on {node} unsuspected",
                         task,
                     )
+                if writer != node:
+                    self.suspected.setdefault(node, set()).add(writer)
                 runs = self._base_runs(task)
                 runs[task, attempt, node] = runs.get((task, attempt, node)) or "lost"
             case Suspected(node):
@@ -83,6 +87,11 @@ class History:
     def _base_runs(self, task: str) -> dict[tuple[str, int, str], str]:
         return self._task(task).runs
 
+    @property
+    def disagreed(self) -> bool:
+        """Whether some node ever went on without another."""
+        return bool(self.suspected or self.left)
+
     def failures(self, id: str) -> int:
         """How many runs of this task or element ended and were to be followed by another."""
         runs = self._base_runs(id).items()
@@ -95,13 +104,16 @@ class History:
     def second_runs_are_explained(self, entry: Started) -> None:
         """Every run of this task so far has ended, or somebody had given up on its node.
 
-        Or on the node that has it run again: it was given up, did not know, and went on.
+        Or on the node that has it run again: it was given up, did not know, and went on. A node
+        that stops in order says so itself.
         """
-        given_up = {entry.node, *self._task(entry.task).origins} & self.suspected.keys()
+        goers = self.suspected.keys() | self.left
+        given_up = {entry.node, *self._task(entry.task).origins} & goers
         if given_up or self.is_twin(entry.task):
             return
         for (task, attempt, node), end in self._base_runs(entry.task).items():
-            if task != entry.task or node in self.destroyed or node in self.suspected:
+            known = node in self.destroyed or node in self.left or node in self.suspected
+            if task != entry.task or known:
                 continue
             if end in ("", "final"):
                 raise Violation(

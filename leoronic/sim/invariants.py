@@ -114,6 +114,7 @@ class Invariants(Observer):
         elif who == "membership":
             for effect in effects:
                 if isinstance(effect, Send) and isinstance(effect.message, NodeDown):
+                    self._history.given_up.add((self.node.id, effect.message.node))
                     self.nobody_is_given_up_whom_another_hears(effect.message)
 
     def nobody_is_given_up_whom_another_hears(self, message: NodeDown) -> None:
@@ -190,7 +191,8 @@ class Invariants(Observer):
         run = part.runs.get((entry.attempt, entry.node))
         if run is None or entry.node != self.node.id:
             raise Violation("only what started here ends here", f"{entry}", part.id)
-        if run.end or self._history.suspicions or self._history.is_twin(entry.task):
+        history = self._history
+        if run.end or history.disagreed or history.is_twin(entry.task):
             return
         failures = self._history.failures(entry.task)  # wherever they were
         cancelled = bool(part.final or part.base.final)
@@ -250,7 +252,7 @@ class Invariants(Observer):
     def an_outcome_changes_only_for_a_reason(self, part: Part, before: object) -> None:
         """A split, a twin, or a cancel that came at the same time."""
         history = self._history
-        if part.cancelled or history.suspicions or history.is_twin(part.id):
+        if part.cancelled or history.disagreed or history.is_twin(part.id):
             return
         raise Violation(
             "an outcome changes only after a split",

@@ -18,7 +18,7 @@ SUPERSEDED = "superseded"
 
 @dataclass(frozen=True)
 class Switches:
-    """What works. `nodes`: how many, 0 for what the seed says.
+    """What works. `nodes`: how many, 0 for what the seed says. `faults`: these alone, if any.
 
     `fsync`: what was committed survives a power cut. `fence`: the journal refuses starts that come
     too late, old assignments are marked stale, superseded runs are stopped. `tie_break`: of two
@@ -31,6 +31,7 @@ class Switches:
     tie_break: bool = True
     probes: bool = True
     nodes: int = 0
+    faults: tuple[str, ...] = ()
 
     def lets_pass(self, message: object) -> bool:
         """Whether a message that a machine sends is sent."""

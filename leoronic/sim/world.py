@@ -86,7 +86,7 @@ class World:
         self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(longest_s)))
         if size > 20:
             self._length_s = 10.0
-        self.faults = Faults(self.cluster, chance, self._length_s)
+        self.faults = Faults(self.cluster, chance, self._length_s, switches.faults)
         self.split: Split | None = None
         if split:
             self._length_s += 90.0

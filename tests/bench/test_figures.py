@@ -82,3 +82,10 @@ def test_the_table_replaces_what_is_between_its_marks() -> None:
     assert once == table.replaced(once, "new")
     with pytest.raises(ValueError, match="needs the lines"):
         table.replaced("nothing here", "new")
+
+
+def test_a_table_has_its_own_marks() -> None:
+    """One that is written between other marks leaves the first alone."""
+    document = f"{table.BEGIN}\nfigures\n{table.END}\n{table.SIZES_BEGIN}\nold\n{table.SIZES_END}\n"
+    found = table.replaced(document, "new", table.SIZES_BEGIN, table.SIZES_END)
+    assert document.replace("old", "new") == found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leoronic.core.claims import Claims
+from leoronic.core.claims import POSTPONE_S, POSTPONED_MAX, Claims
 
 A, B = ("a", 1), ("b", 1)
 
@@ -68,3 +68,19 @@ def test_a_node_is_forgotten_with_all_it_had() -> None:
     assert not claims.forget_node("n")
     assert not claims.awaiting
     assert (A in claims, B in claims) == (False, True)
+
+
+def test_what_left_a_node_that_is_out_of_reach_stays_taken_for_longer() -> None:
+    """Its entries may tell that it ran: they come once the connection is back. Not for ever."""
+    claims = Claims()
+    claims.take(A, "n")
+    claims.await_end(A)
+    claims.leave(A, "n", 5.0)
+    assert [] == claims.expire(5.0, {"n"})
+    assert A in claims
+    assert ["a"] == claims.expire(5.0 + POSTPONE_S)
+    claims.take(A, "n")
+    claims.await_end(A)
+    claims.leave(A, "n", 10.0)
+    found = [claims.expire(10.0 + n * POSTPONE_S, {"n"}) for n in range(POSTPONED_MAX + 1)]
+    assert [*([[]] * POSTPONED_MAX), ["a"]] == found

@@ -30,7 +30,7 @@ from leoronic.core.queue_messages import Flip, Item, Offered, StopAttempt, Withd
 from leoronic.core.records import LOSSES_MAX, Record, Status, _Rare
 from leoronic.core.runs import ENDED, LOST, OPEN
 from leoronic.core.spec import After, TaskSpec
-from leoronic.core.tasks import Tasks
+from leoronic.core.tasks import UNHEARD_OF_S, Tasks
 from leoronic.core.view import View
 from tests.core.views import make_view
 
@@ -411,13 +411,28 @@ def test_only_the_owner_gives_up_what_ran_on_a_node_that_is_gone() -> None:
 
 
 def test_a_start_that_is_heard_of_too_late_is_given_up() -> None:
-    """The node was gone before its start came here; and one that is not known is gone, too."""
+    """The node was gone before its start came here."""
     assert [lost()] == running_on_c("a", "c down silent for 5 s").appends
-    for member, why in (("c left", "node name-c has left"), ("b", "node c is not known")):
-        [entry] = running_on_c("a", member).appends
-        assert isinstance(entry, Lost)
-        assert why == entry.suspicion
+    [entry] = running_on_c("a", "c left").appends
+    assert isinstance(entry, Lost)
+    assert "node name-c has left" == entry.suspicion
     assert [] == running_on_c("a", "c suspect").appends
+
+
+def test_a_node_that_nobody_has_told_of_is_waited_for() -> None:
+    """A newcomer may get entries of others before it is told who they are."""
+    tasks = running_on_c("a", "b")
+    assert [] == tasks.appends
+    tasks.at(NOW + UNHEARD_OF_S)
+    tasks.give_up_lost()
+    [entry] = tasks.appends
+    assert isinstance(entry, Lost)
+    assert "node c is not known" == entry.suspicion
+    introduced = running_on_c("a", "b")
+    introduced.see(make_view("a", "b", "c"))
+    introduced.at(NOW + UNHEARD_OF_S)
+    introduced.give_up_lost()
+    assert [] == introduced.appends
 
 
 def test_what_is_given_up_is_held_if_it_must_not_run_twice() -> None:

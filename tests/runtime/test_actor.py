@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any
 
 import pytest
@@ -193,6 +194,29 @@ async def test_timers_end_with_the_actor() -> None:
     async with running(child("timed", Timed, mailbox_max=1)):
         await told.wait()
     assert seen == ["tick"]
+
+
+@pytest.mark.parametrize("loop_of", ["asyncio", "uvloop"])
+def test_many_timers_that_are_due_at_once(loop_of: str) -> None:
+    """A timer without a delay is one like any other, however many there are, on every loop."""
+    called: list[int] = []
+
+    class Hasty(Actor):
+        async def started(self) -> None:
+            for number in range(200):
+                self.context.call_after(0.0, partial(called.append, number))
+
+        async def handle(self, message: Any) -> Any:
+            return None
+
+    async def story() -> None:
+        async with running(child("hasty", Hasty)) as tree:
+            await until(lambda: len(called) == 200)
+            assert 0 == tree.statistics()[1]["restarts"]
+
+    with asyncio.Runner(loop_factory=pytest.importorskip(loop_of).new_event_loop) as runner:
+        runner.run(story())
+    assert list(range(200)) == sorted(called)
 
 
 async def test_stop_handles_what_is_there_first() -> None:

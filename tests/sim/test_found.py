@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from leoronic.core import executor, executor_messages, queue, scheduler_messages
+from leoronic.core import executor, executor_messages, peer, queue
 from leoronic.core.effects import Asked, Effect, Fail, Send
 from leoronic.core.entries import (
     Cancelled,
@@ -21,24 +21,24 @@ from leoronic.core.entries import (
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import Open, OpenAttempt
 from leoronic.core.outcome import Outcome
+from leoronic.core.peer import Assign, AssignClass, AssignItem, Freed, Offer
 from leoronic.core.queue import QueueMachine
 from leoronic.core.queue_messages import (
     Append,
     AppendFailed,
     FetchSpecs,
-    Item,
+    Flip,
     Known,
     Loaded,
     LookedUp,
     Offered,
     SubmitSpecs,
 )
-from leoronic.core.records import TaskClass
 from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import Exited, ExitedMany, Forget, Inventory
-from leoronic.core.scheduler_messages import Assign, Offer
 from leoronic.core.spec import After, TaskSpec
 from leoronic.core.tasks import Tasks
+from leoronic.core.view import UP, About, Member, View
 from leoronic.errors import BadRequest, Conflict, DiskFull
 from leoronic.journal.database import create
 from leoronic.journal.journal import Journal
@@ -71,7 +71,7 @@ def test_an_outcome_told_before_the_journals_word_is_kept() -> None:
     effects = machine.handle(Open([OpenAttempt("t", 1, ONE_CPU, 0, False)], [], life), NOW)
     [append] = sent(effects, Append)
     assert isinstance(append, Append)
-    assert [Finished("t", 1, DONE, True)] == append.entries
+    assert [Finished("t", 1, "n", DONE, True)] == append.entries
 
 
 def test_an_inventory_of_a_connection_that_broke_does_not_count() -> None:
@@ -112,12 +112,15 @@ def test_who_declines_tells_all_that_it_holds() -> None:
     machine, life = executor_that_asked()
     machine.handle(Inventory([], []), NOW)
     machine.handle(Open([], [], life), NOW)
-    needs_one = TaskClass(1, ONE_CPU, (), (), 0, 0, 1.0, "retry", "")
-    machine.handle(Assign([(Item("a", 1, 0, 1), needs_one)]), NOW)
-    effects = machine.handle(Assign([(Item("b", 1, 0, 2), needs_one)]), NOW)
+    one = [AssignClass(1, ONE_CPU)]
+    machine.handle(Assign("n", [AssignItem("a", 1, class_number=1)], [], one), NOW)
+    effects = machine.handle(Assign("n", [AssignItem("b", 1, class_number=1)], [], one), NOW)
+    [freed] = sent(effects, Freed)
+    assert isinstance(freed, Freed)
+    assert [("b", 1)] == freed.declined
     [offer] = sent(effects, Offer)
     assert isinstance(offer, Offer)
-    assert [scheduler_messages.Held("a", 1, ONE_CPU)] == offer.held
+    assert [peer.Held("a", 1, ONE_CPU, "n")] == offer.held
 
 
 # ---- the queue ----
@@ -186,6 +189,15 @@ def test_one_task_is_not_waited_for_in_two_ways_at_once() -> None:
 FIRST = ("queue:is_first",)
 
 
+def tasks_of_one() -> Tasks:
+    """Nothing yet, on a node that is alone and owns all that is submitted there."""
+    about = About("node", "", 1, capacity=Capacity(4000, 0, 0))
+    tasks = Tasks()
+    tasks.at(NOW)
+    tasks.see(View("n", {"n": Member("n", about, UP, True)}))
+    return tasks
+
+
 def offered(tasks: Tasks) -> list[str]:
     """What the scheduler is shown now."""
     tasks.feed()
@@ -196,8 +208,7 @@ def offered(tasks: Tasks) -> list[str]:
 
 def test_who_waits_to_be_first_is_woken_when_the_one_before_is_held() -> None:
     """A task that waits for another, and is then held, changes nothing else that would wake it."""
-    tasks = Tasks()
-    tasks.at(NOW)
+    tasks = tasks_of_one()
     waits = TaskSpec("x", after=(After("other"),))
     tasks.apply(Numbered("n", 1, Submitted("a", waits, NOW)))
     tasks.apply(Numbered("n", 2, Submitted("b", TaskSpec("x", conditions=FIRST), NOW)))
@@ -208,8 +219,7 @@ def test_who_waits_to_be_first_is_woken_when_the_one_before_is_held() -> None:
 
 def test_only_the_first_array_is_first() -> None:
     """Its elements are offered together, and not those of the next array of the same class."""
-    tasks = Tasks()
-    tasks.at(NOW)
+    tasks = tasks_of_one()
     for number, name in enumerate("ab", 1):
         spec = TaskSpec("x", conditions=FIRST, count=2)
         tasks.apply(Numbered("n", number, Submitted(name, spec, NOW)))
@@ -232,22 +242,32 @@ def write(journal: Journal, *entries: Submitted | Started | Finished | Cancelled
     journal.commit()
 
 
-def finals(journal: Journal) -> list[tuple[object, ...]]:
-    """(element, attempt, state) of all that is final."""
+def winners(journal: Journal) -> list[tuple[object, ...]]:
+    """(element, attempt, state) of what gives each element its state."""
     return journal.connection.execute(
-        "SELECT task, attempt, state FROM attempts WHERE final = 1"
+        "SELECT task, attempt, state FROM attempts WHERE winner = 1"
     ).fetchall()
 
 
-def test_an_element_that_succeeded_stays_so_when_its_cancel_comes_late(journal: Journal) -> None:
-    """Final is final, for elements as for tasks."""
+def test_a_cancel_of_an_element_wins_though_it_had_just_ended(journal: Journal) -> None:
+    """As on a node where the two come in the other order: all must agree."""
     write(journal, Submitted("a", TaskSpec("x", count=2), NOW), Started("a.0", 1, "n", NOW))
-    write(journal, Finished("a.0", 1, DONE, True), Cancelled("a.0", NOW))
-    assert [("a.0", 1, 1)] == finals(journal)
+    write(journal, Finished("a.0", 1, "n", DONE, True), Cancelled("a.0", NOW))
+    assert [("a.0", 0, 3)] == winners(journal)
 
 
 def test_an_element_that_was_cancelled_stays_so_when_its_process_ends(journal: Journal) -> None:
     """The outcome of what was running is kept, and decides nothing."""
     write(journal, Submitted("a", TaskSpec("x", count=2), NOW), Started("a.0", 1, "n", NOW))
-    write(journal, Cancelled("a.0", NOW), Finished("a.0", 1, FAILED, True))
-    assert [("a.0", 0, 3)] == finals(journal)
+    write(journal, Cancelled("a.0", NOW), Finished("a.0", 1, "n", FAILED, True))
+    assert [("a.0", 0, 3)] == winners(journal)
+
+
+def test_an_array_that_is_cancelled_as_it_ends_is_counted_by_its_elements(
+    journal: Journal,
+) -> None:
+    """Its outcome changes, those of its elements do not; the queue counts elements."""
+    write(journal, Submitted("a", TaskSpec("x", count=1), NOW), Started("a.0", 1, "n", NOW))
+    write(journal, Finished("a.0", 1, "n", FAILED, True))
+    written = journal.write([Cancelled("a", NOW)])
+    assert [Flip("a", "failed", "cancelled", array=True)] == written.flips

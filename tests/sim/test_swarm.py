@@ -10,7 +10,8 @@ import pytest
 
 from leoronic.core.graph import Graph
 from leoronic.sim.__main__ import main
-from leoronic.sim.world import Result, Switches, World, run_seed
+from leoronic.sim.switches import Switches
+from leoronic.sim.world import Result, World, run_seed
 
 SMOKE_SEEDS = range(1, 41)
 
@@ -21,14 +22,21 @@ def results() -> list[Result]:
 
 
 def test_no_seed_of_the_smoke_fails(results: list[Result]) -> None:
-    """Forty small worlds, all faults, every invariant."""
+    """Forty small worlds of one to nine nodes, all faults, every invariant."""
     assert [] == [f"{r.seed}: {r.failure}" for r in results if r.failure]
 
 
 def test_the_smoke_meets_every_kind_of_fault(results: list[Result]) -> None:
     """The seeds would prove little if nothing went wrong in them."""
     kinds = {kind for result in results for kind in result.faults}
-    assert 12 == len(kinds), kinds
+    assert 25 == len(kinds), kinds
+
+
+def test_the_smoke_meets_clusters_of_many_sizes(results: list[Result]) -> None:
+    """One node alone, the smallest cluster, and large ones; with suspicions, and without."""
+    sizes = {result.nodes for result in results}
+    assert {1, 2, 3, 9} <= sizes
+    assert {True, False} == {bool(result.suspicions) for result in results if result.nodes > 1}
 
 
 def test_a_seed_is_the_same_each_time(results: list[Result]) -> None:
@@ -74,6 +82,23 @@ def test_a_clean_run_ends_with_a_summary(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_every_process_is_gone_at_the_end() -> None:
     """A world that has drained runs nothing."""
-    world = World(3, Switches())
+    world = World(3, Switches(nodes=3))
     world.run()
-    assert 0 == world.invariants.running
+    assert 0 == sum(watch.running for watch in world.cluster.watches.values())
+
+
+def test_a_story_can_be_told_of_one_node(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what happened there, and the faults."""
+    monkeypatch.setattr(Graph, "is_free", lambda self, task: True)
+    assert 1 == main(["--seeds", "20", "--nodes", "2", "--jobs", "1", "--node", "node2"])
+    told = capsys.readouterr().out
+    assert " node1." not in told
+    assert " node2." in told
+
+
+def test_the_number_of_nodes_can_be_chosen(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the seed says."""
+    assert 0 == main(["--seeds", "1", "--from", "5", "--nodes", "12"])
+    assert "; 12 nodes, " in capsys.readouterr().out
