@@ -9,6 +9,7 @@ from types import TracebackType
 
 import orjson
 
+from leoronic.runtime.keeper import print_on_stderr
 from leoronic.runtime.log import structlog
 
 
@@ -60,6 +61,14 @@ class _Forwarding(logging.Handler):
         structlog.get_logger().bind(logger=record.name).log(
             record.levelno, record.getMessage(), exc_info=record.exc_info
         )
+
+
+def tell(log_format: str | None, line: str, story: list[str]) -> None:
+    """Tell people what they must know, as the rest of stderr is told."""
+    if logs_are_text(log_format):
+        print_on_stderr(line, story)
+    else:
+        structlog.get_logger().critical(line, **({"story": story} if story else {}))
 
 
 def _log_uncaught(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from collections.abc import Iterable
@@ -39,6 +40,20 @@ def own_addresses(host: str, port: int) -> list[str]:
         found.append((_rank(interface, ip), place, str(Address(str(ip), port))))
     far = [text for rank, _, text in sorted(found) if rank < _LOOPBACK]
     return (far or [text for _, _, text in sorted(found)])[:ADDRESSES_MAX]
+
+
+def is_here(host: str) -> bool:
+    """Whether this machine has the address `host` now."""
+    ip = ip_of(host)
+    if ip is None or (ip.version == 6 and ip.is_link_local):
+        return True  # Only its interface could tell.
+    family = socket.AF_INET if ip.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(ip), 0))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
 
 
 def _interfaces() -> list[tuple[str, IPv4Address | IPv6Address]]:

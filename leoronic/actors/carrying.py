@@ -17,7 +17,8 @@ from leoronic.actors.nodes import Nodes
 from leoronic.core.queue_messages import SubmitSpecs
 from leoronic.core.spec import TaskSpec
 from leoronic.errors import LeoronicError, Unavailable
-from leoronic.journal.leaving import leave_behind
+from leoronic.journal.database import set_aside
+from leoronic.journal.leaving import own_live_specs
 from leoronic.runtime.actor import Actor
 
 SLICE_TASKS = 500
@@ -48,10 +49,13 @@ def begin_anew(state_dir: Path, since: float) -> str:
     database = state_dir / "leoronic.db"
     told = f"{reason}; it takes a new identity"
     if database.exists():
-        specs, aside = leave_behind(database, since)
         carried = state_dir / _CARRIED
         known = _decoder.decode(carried.read_bytes()) if carried.exists() else []
-        _write(carried, _encoder.encode([*known, *specs]))
+        # What is read a second time, as a power cut came in between, replaces what it was.
+        specs = {spec.id: spec for spec in [*known, *own_live_specs(database, since)]}
+        # Only once they are safe elsewhere may the journal go.
+        _write(carried, _encoder.encode(list(specs.values())))
+        aside = set_aside(database).name
         told = f"{told}, its old journal is kept as {aside}, {len(specs)} tasks are carried over"
     order.unlink()
     return told

@@ -46,7 +46,7 @@ class Identity(NamedTuple):
 
 
 class DiscoveryActor(Actor):
-    """Takes `Remember`; tells `Found` to `peers` and `Addresses` to `membership`.
+    """Takes `Remember`; tells `Found` to `peers`, and `Addresses` to it and to `membership`.
 
     `identity` is asked when something is told, as a cookie may change. `static` are HOST:PORT;
     without `local_network` there is no mDNS.
@@ -140,9 +140,10 @@ class DiscoveryActor(Actor):
             await asyncio.sleep(WATCH_S)
 
     async def _tell_own(self) -> None:
-        membership = self.context.get(self._membership)
-        if membership is not None:
-            await membership.cast(Addresses(self._own))
+        for name in (self._membership, self._peers):
+            ref = self.context.get(name)
+            if ref is not None:
+                await ref.cast(Addresses(self._own))
 
     # ---- telling ----
 

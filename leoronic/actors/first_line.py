@@ -69,6 +69,12 @@ def tune(transport: asyncio.BaseTransport) -> None:
         found.setsockopt(level, option, value)
 
 
+def own_host(transport: asyncio.BaseTransport) -> str:
+    """The address of this machine at this end of the connection; empty once that is closed."""
+    host, *_ = transport.get_extra_info("sockname") or ("",)
+    return str(host).removeprefix("::ffff:")
+
+
 def remote_address(transport: asyncio.BaseTransport) -> Address:
     """Where the other end is; an IPv4 address as such, whatever kind of socket it is."""
     host, port, *_ = transport.get_extra_info("peername") or ("", 0)

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from leoronic.actors.first_line import LineProtocol
+from leoronic.actors.first_line import LineProtocol, own_host
 from leoronic.core import peer
 from leoronic.errors import LeoronicError, ProtocolError
 from leoronic.wire.frames import BLOB_BYTES_MAX, JSON_BYTES_MAX, Frame, FrameDecoder
@@ -229,6 +229,11 @@ class Link:
         if transport is None:
             return 0
         return self._frames.unsent_bytes + self._raw.get_write_buffer_size()
+
+    @property
+    def own_host(self) -> str:
+        """The address of this machine that it goes by."""
+        return own_host(self._raw)
 
     @property
     def received_bytes(self) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
+from leoronic.actors.membership import steady_s
 from leoronic.core import queue, scheduler
 from leoronic.runtime.machine import MachineActor
 
@@ -27,7 +29,9 @@ class SchedulerActor(MachineActor):
     """
 
     def __init__(self, node: Callable[[], str]) -> None:
-        super().__init__(lambda: scheduler.SchedulerMachine(node()))
+        super().__init__(
+            lambda: scheduler.SchedulerMachine(node(), time.time_ns() // 1000), clock=steady_s
+        )
 
     async def started(self) -> None:
         """Tell the queue that the scheduler is empty."""

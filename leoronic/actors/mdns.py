@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import logging
 import re
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -76,6 +77,8 @@ class Mdns:
         # In a thread: the import takes longer than anything should hold up the loop.
         library = await asyncio.to_thread(importlib.import_module, "zeroconf.asyncio")
         zeroconf = await asyncio.to_thread(importlib.import_module, "zeroconf")
+        # With a traceback it warns of each interface that has no network, and of what others send.
+        logging.getLogger("zeroconf").setLevel(logging.ERROR)
         every = is_wildcard(host) or ip_of(host) is None
         ip_version = zeroconf.IPVersion.V4Only if host == "0.0.0.0" else zeroconf.IPVersion.All
         try:

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from leoronic import __version__
+from leoronic.actors.addresses import is_here
 from leoronic.actors.dialling import AddressBook
 from leoronic.actors.first_line import LineProtocol, remote_address
 from leoronic.actors.link import CLOSED, Link, LinkRefused
@@ -36,7 +37,7 @@ from leoronic.actors.peers_messages import (
 from leoronic.actors.standing import HANDSHAKE_S_MAX, Standing, make_standing
 from leoronic.core.addresses import Address, parse_address
 from leoronic.core.lease import Lease
-from leoronic.core.membership_messages import Found
+from leoronic.core.membership_messages import Addresses, Found
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import RECEIVERS, Assign, Heartbeat, LinkDown, LinkUp, PeerMessage
 from leoronic.core.replication_messages import Misbehaved, Rejoin
@@ -174,6 +175,8 @@ class PeersActor(Actor):
             case Found(addresses, source):
                 kind, _, about = source.partition(" ")
                 self._learn(source, addresses, about if kind != "static" else "")
+            case Addresses():
+                self._close_moved()
             case Misbehaved(node, reason):
                 link = self._links.get(node)
                 if link is not None:
@@ -241,6 +244,12 @@ class PeersActor(Actor):
             else [fingerprint(cookie) for cookie in self._read_cookies()]
         )
         return Described(self._port, clusters, links, places, len(self._strangers))
+
+    def _close_moved(self) -> None:
+        """The addresses of this machine changed: by one that is gone nothing comes any more."""
+        for link in self._links.all():
+            if not is_here(link.own_host):
+                link.close(f"this machine no longer has the address {link.own_host}", abort=True)
 
     # ---- calling ----
 
@@ -398,7 +407,7 @@ class PeersActor(Actor):
         self._dial_due()
 
     async def _tell(self) -> None:
-        """Tell membership and replication all that is noted, in order, however full they are."""
+        """Tell those of `NODES_TOLD` all that is noted, in order, however full they are."""
         async with self._telling:
             while self._notices:
                 notice = self._notices.popleft()

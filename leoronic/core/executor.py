@@ -275,7 +275,7 @@ class ExecutorMachine:
                         self._start(entry, message.specs[task])
                 case Finished(task, attempt) | Lost(task, attempt):
                     forgotten.append((task, attempt))
-                    self._has.attempts.pop((task, attempt), None)
+                    self._has.forget((task, attempt))
                 case Tagged() | Untagged():
                     self._tagged(message.token, entry)
                 case _:

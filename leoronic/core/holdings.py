@@ -38,6 +38,7 @@ class Holdings:
         self.tags = tags
         self.draining = False
         self.abandoned = False
+        self._told_ending: set[AttemptKey] = set()
         self._node = node
         self._name = name
 
@@ -152,6 +153,13 @@ class Holdings:
         self.sharing.ends(key, successor)
         self.audience.freed(key, successor)
 
+    def forget(self, key: AttemptKey) -> None:
+        """How the attempt ended is on disk."""
+        self.attempts.pop(key, None)
+        if key in self._told_ending:  # who was told that it is here is told that it is not
+            self._told_ending.discard(key)
+            self.audience.freed(key, None)
+
     def drop(self, key: AttemptKey, *, known: bool) -> None:
         """The journal refused the start: the task ended or was started elsewhere meanwhile.
 
@@ -223,6 +231,8 @@ class Holdings:
             Held(*key, need, self.attempts[key].owner if key in self.attempts else "")
             for key, need in self.ledger.held.items()
         ]
+        queued = [key for key in self.attempts if key not in self.ledger.held]
+        self._told_ending.update(key for key in queued if not self.lanes.is_queued(key))
         return Offer(
             self._node,
             self._name,
@@ -230,5 +240,5 @@ class Holdings:
             self.tags,
             self.draining or self.abandoned,
             held,
-            queued=[key for key in self.attempts if key not in self.ledger.held],
+            queued=queued,
         )

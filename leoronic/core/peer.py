@@ -301,7 +301,7 @@ class Ask(WithBlob, frozen=True):
 
 
 class Answered(WithBlob, frozen=True):
-    """A part of an answer, as JSON: {"result": ...}, {"item": ...} or {"error": {...}}."""
+    """A part of an answer, as JSON: {"result": ...} or {"error": {...}}."""
 
     request: int = 0
     body: msgspec.Raw = msgspec.Raw(b"null")

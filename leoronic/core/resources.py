@@ -7,7 +7,8 @@ memory and storage in bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+import msgspec
 
 from leoronic.core.quantity import format_size
 
@@ -21,7 +22,7 @@ def _micro(amount: float) -> int:
     return round(amount * 1_000_000)
 
 
-class Need(NamedTuple):
+class Need(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one task occupies while it runs. `resources` is sorted (name, amount) pairs."""
 
     cpus_milli: int
@@ -31,7 +32,7 @@ class Need(NamedTuple):
     exclusive: bool = False
 
 
-class Capacity(NamedTuple):
+class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one node has for tasks."""
 
     cpus_milli: int

@@ -52,15 +52,17 @@ class Start:
 class SchedulerMachine:
     """See the module; `node` is this node's id. Places nothing before it has a `View`.
 
-    Its memory can be lost: the queue and the executors tell it all again.
+    Its memory can be lost: the queue and the executors tell it all again. What it says is numbered
+    from `number` on, which must be higher than all that an earlier life used. `now` is seconds of a
+    steady clock: if the time of day is set forward, what it waits for is no more certain.
     """
 
-    def __init__(self, node: str) -> None:
+    def __init__(self, node: str, number: int = 0) -> None:
         self._node = node
         self._view: View | None = None
         self._barriers = Barriers()
         self.placement = Placement(node, self._barriers.is_clear)
-        self._number = 0
+        self._number = number
         self._interests = Interests()
         self._timers: dict[str, float] = {}
         self._contested = False
@@ -81,7 +83,7 @@ class SchedulerMachine:
         }
 
     def handle(self, message: object, now: float) -> list[Effect]:
-        """Take one message; `now` in seconds."""
+        """Take one message."""
         self._now = now
         self._handlers[type(message)](message)
         due_at = self.placement.claims.due_at()
@@ -111,8 +113,7 @@ class SchedulerMachine:
             self._effects.append(SetTimer(timer, at))
 
     def _next_number(self) -> int:
-        # By the time, so that those of a new life are higher.
-        self._number = max(self._number + 1, int(self._now * 1_000_000))
+        self._number += 1
         return self._number
 
     def _alive(self) -> list[str]:

@@ -92,15 +92,18 @@ def new_node_id() -> str:
     return "".join(alphabet[byte & 31] for byte in os.urandom(10))
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a database and what belongs to it, so that nothing is destroyed."""
+def set_aside(path: Path, why: str = "damaged") -> Path:
+    """Rename a database and what belongs to it, so that nothing is destroyed.
+
+    `why` becomes a part of the name.
+    """
     trust(path)
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    aside = path.with_name(f"{path.name}.{why}-{stamp}")
     count = 1
     while aside.exists():
         count += 1
-        aside = path.with_name(f"{path.name}.damaged-{stamp}.{count}")
+        aside = path.with_name(f"{path.name}.{why}-{stamp}.{count}")
     path.rename(aside)
     for suffix in ("-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):

@@ -15,7 +15,7 @@ import msgspec
 
 from leoronic.core.entries import Submitted, decode
 from leoronic.core.spec import TaskSpec
-from leoronic.journal.database import connect_reader, set_aside
+from leoronic.journal.database import connect_reader
 
 TASKS_MAX = 1_000_000
 
@@ -41,11 +41,3 @@ def own_live_specs(path: Path, since: float) -> list[TaskSpec]:
         finally:
             connection.close()
     return found
-
-
-def leave_behind(path: Path, since: float) -> tuple[list[TaskSpec], str]:
-    """Set the database at `path` aside: (specs to take along, the name it has now)."""
-    if not path.exists():
-        return [], ""
-    specs = own_live_specs(path, since)
-    return specs, set_aside(path).name

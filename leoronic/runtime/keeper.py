@@ -77,7 +77,7 @@ def keep(
 ) -> int:
     """Keep a core running until it is done; returns this process's exit code, 0 or 1.
 
-    To be called where all that core and hosts need has been imported, and no thread or event loop
+    To be called where all that core and hosts share has been imported, and no thread or event loop
     has been started. `core_fds` stay open in the core, and in no host. More than `intensity`
     deaths of the core within `period_s` seconds, and the story is printed and the keeper ends.
     """

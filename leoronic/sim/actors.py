@@ -42,8 +42,8 @@ def make_actor(node: SimNode, name: str) -> None:
         case "queue":
             _start(node, MachineHost(node, name, QueueMachine(), wall), queue.Start())
         case "scheduler":
-            scheduling = SchedulerMachine(node.id)
-            _start(node, MachineHost(node, name, scheduling, wall), scheduler.Start())
+            scheduling = SchedulerMachine(node.id, int(wall() * 1_000_000))
+            _start(node, MachineHost(node, name, scheduling, steady), scheduler.Start())
         case _:
             executing = ExecutorMachine(node.id, node.name, node.capacity, ("fixed",))
             host = ExecutorHost(

@@ -127,7 +127,7 @@ def explain(node: SimNode, tasks: list[str]) -> str:
             lines.append(f"{task}: unknown to the queue")
             continue
         status = queue.tasks.live[task].status.name
-        why = _ask(scheduler, Explain(live.class_number), now)
+        why = _ask(scheduler, Explain(live.class_number), node.time.steady())
         lines.append(f"{task}: {status} {live.state} {live.reasons} {live.elements} {why}")
     executor = machines.get("runner")
     if isinstance(executor, ExecutorMachine):

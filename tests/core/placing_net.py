@@ -78,7 +78,7 @@ class Net:
     def start_scheduler(self, name: str) -> None:
         """A new one, that knows nothing."""
         self._forget_timers(name, "scheduler")
-        self.nodes[name].machines["scheduler"] = SchedulerMachine(name)
+        self.nodes[name].machines["scheduler"] = SchedulerMachine(name, int(self.now * 1_000_000))
         self._mail.append((name, "scheduler", scheduler.Start()))
         self._mail.append((name, "scheduler", make_view(name, *self.nodes)))
 

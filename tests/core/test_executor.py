@@ -237,6 +237,14 @@ def test_the_same_assignment_twice_starts_once(ready: Executor) -> None:
     assert [] == ready.told(assign(item("a")))
 
 
+def test_what_is_assigned_again_as_it_ends_is_not_left_behind(ready: Executor) -> None:
+    """Its owner is told that it is here, and so must be told when it is not."""
+    ready.running("a")
+    ready.told(Exited("a", 1, GOOD))
+    assert [offer(queued=[("a", 1)], seen=7)] == ready.told(assign(item("a"), number=7))
+    assert [to_host(Forget([("a", 1)])), freed(("a", 1))] == ready.on_disk()
+
+
 def test_draining_declines_all_but_what_is_meant_for_this_node(ready: Executor) -> None:
     """Draining is told at once; a pinned task runs nevertheless; undone, all is as before."""
     assert [Reply(1, None), offer(draining=True)] == ready.told(Asked(1, SetDraining(True)))

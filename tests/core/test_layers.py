@@ -22,11 +22,9 @@ ALLOWED = {
     "logs": {"runtime"},
     "itself": {"actors", "wire", "core", "config", "errors", "package"},
     "children": {"actors", "core", "itself"},
-    "node": {
+    "life": {
         "actors",
-        "runner",
         "runtime",
-        "wire",
         "core",
         "config",
         "logs",
@@ -35,6 +33,7 @@ ALLOWED = {
         "errors",
         "package",
     },
+    "node": {"life", "runner", "runtime", "wire", "config", "logs", "errors"},
     "__main__": {"node", "client"},
     "sim": {"journal", "wire", "core", "errors"},
     "client": {"wire", "core", "errors", "package"},

@@ -733,7 +733,7 @@ def test_a_node_that_grows_can_run_what_it_could_not(world: World) -> None:
     """Blocked for want of room for ever, it starts as soon as a node has that room."""
     world.add("big", cpus=4.0)
     assert "blocked" == world.state("big")
-    world.tell("runner", world.capacity._replace(cpus_milli=4000))
+    world.tell("runner", replace(world.capacity, cpus_milli=4000))
     assert ["run big 1"] == world.told()
 
 
@@ -742,7 +742,7 @@ def test_an_offer_that_crosses_an_assignment_makes_no_endless_loop(world: World)
     world.add("a", cpus=1.5)
     world.add("b", cpus=1.0)
     world.told()
-    world.machines["runner"].handle(world.capacity._replace(storage=1), world.now)
+    world.machines["runner"].handle(replace(world.capacity, storage=1), world.now)
     stale = Offer(NODE, "one", world.capacity, frozenset(), False, [])
     world.tell("scheduler", stale)
     assert [] == world.told()

@@ -27,7 +27,7 @@ from leoronic.core.replication_messages import (
     Taken,
     VectorLoaded,
 )
-from leoronic.core.view import About
+from leoronic.core.view import About, AskView
 from tests.core.mesh import FakeJournal, Mesh
 
 
@@ -342,6 +342,13 @@ def test_the_first_node_ever_is_ready_at_once() -> None:
     mesh = Mesh("a")
     mesh.run(0.1)
     assert mesh.nodes["a"].ready_at is not None
+
+
+def test_who_starts_asks_for_the_view() -> None:
+    """Nothing is ready without one, and where nobody comes or goes there is no new one for long."""
+    machine = replication.ReplicationMachine("a")
+    sent = [e for e in machine.handle(replication.Start(), 1.0) if isinstance(e, Send)]
+    assert [AskView("replication")] == [e.message for e in sent if e.to == "membership"]
 
 
 def test_who_finds_nobody_is_ready_after_5_s() -> None:

@@ -547,6 +547,16 @@ def test_who_can_not_be_reached_is_waited_for_a_while() -> None:
     assert {"n": ["a"]} == placed(scheduler.told(Fired("barrier")))
 
 
+def test_what_is_numbered_does_not_depend_on_the_clock() -> None:
+    """Each life goes on from the number that it is given, which its host takes from the date."""
+    machine = SchedulerMachine("n", 700)
+    machine.handle(make_view("n", "m"), 5.0)
+    classes = ClassTable()
+    offered = Offered(classes.intern(TaskSpec("x"), "n"), [Item("a", 1, 0, 1)])
+    asked = interests(machine.handle(offered, 5.0))
+    assert all(700 < interest.number < 800 for interest in asked.values())
+
+
 def test_who_leaves_is_not_waited_for() -> None:
     """Nor for the time it takes entries of others to arrive."""
     scheduler = Scheduler("m")

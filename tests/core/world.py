@@ -138,7 +138,7 @@ class World:
         self._mail: deque[tuple[str, object]] = deque()
         self._answers.clear()
         self.start_queue()
-        self.machines["scheduler"] = SchedulerMachine(NODE)
+        self.machines["scheduler"] = SchedulerMachine(NODE, int(self.now * 1_000_000))
         self.machines["runner"] = ExecutorMachine(NODE, "one", self.capacity, self._fixed_tags)
         self._mail.append(("scheduler", scheduler.Start()))
         self._mail.append(("runner", executor.Start()))
@@ -158,7 +158,7 @@ class World:
 
     def restart_scheduler(self) -> None:
         """It forgets everything; the executor starts after it, so it offers itself again."""
-        self.machines["scheduler"] = SchedulerMachine(NODE)
+        self.machines["scheduler"] = SchedulerMachine(NODE, int(self.now * 1_000_000))
         self._mail.append(("scheduler", scheduler.Start()))
         self.restart_executor()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from leoronic.core.tree import ChildSpec, SupervisorSpec
-from leoronic.errors import Conflict, NotFound
+from leoronic.errors import BadRequest, Conflict, NotFound
 from leoronic.runtime.actor import Actor
 from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
 from tests.runtime.actors import Diary, Echo, child, running, until
@@ -77,6 +77,19 @@ async def test_a_child_that_does_not_start_undoes_the_start() -> None:
     with pytest.raises(StartFailed, match=r"b did not start: ValueError: no such disk"):
         await Tree(spec).start()
     assert diary == ["+a", "-a"]
+
+
+async def test_what_did_not_start_below_is_told_as_it_is() -> None:
+    """However deep it is in the tree, the error names it and what it said, and nothing else."""
+
+    class Stillborn(Actor):
+        async def started(self) -> None:
+            raise BadRequest("no such disk: choose another")
+
+    below = SupervisorSpec(name="below", children=(child("b", Stillborn),))
+    with pytest.raises(StartFailed, match=r"^b did not start: BadRequest: no such") as failed:
+        await Tree(SupervisorSpec(name="root", children=(below,))).start()
+    assert isinstance(failed.value.__cause__, BadRequest)
 
 
 async def test_a_start_that_takes_too_long_fails() -> None:
