@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 from integration.harness import Node, wait_until
-from integration.lab import Lab
+from integration.lab import PORT, Lab
 from leoronic.core import commands
 from leoronic.journal.digest import digest
 
@@ -18,6 +18,7 @@ GROUP = 4
 OPTIONS = ("--cpus", "1")
 MESH_S_MAX = 90.0
 DRAIN_S_MAX = 150.0
+ESTABLISHED = "01"
 
 
 def names(count: int) -> list[str]:
@@ -34,7 +35,7 @@ class Large(Lab):
         return tuple(word for other in before for word in ("--peer", self.address(other)))
 
     def grow(self, count: int) -> None:
-        """Start nodes until `count` run, and wait until all see all of them up."""
+        """Start nodes until `count` run, and wait until each has a link to each other."""
         missing = self.names[len(self.nodes) : count]
         for at in range(0, len(missing), GROUP):
             self.start(*missing[at : at + GROUP], options=OPTIONS)
@@ -47,6 +48,32 @@ class Large(Lab):
                 within_s=MESH_S_MAX,
                 story=lambda node=node: (node.states(), node.tail()),  # type: ignore[misc]
             )
+            # Who is seen through others counts as up, too.
+            wait_until(
+                lambda node=node: links(node) == count - 1,  # type: ignore[misc]
+                f"{name} is linked to all {count}",
+                within_s=MESH_S_MAX,
+                story=lambda node=node: (links(node), node.tail()),  # type: ignore[misc]
+            )
+
+
+def links(node: Node) -> int:
+    """How many connections this node's machine has from or to a peer port."""
+    assert node.process is not None
+    return sum(
+        count_links(Path(f"/proc/{node.process.pid}/net/{table}").read_text())
+        for table in ("tcp", "tcp6")
+    )
+
+
+def count_links(told: str) -> int:
+    """The same of the text of `/proc/net/tcp`."""
+    found = 0
+    for line in told.splitlines()[1:]:
+        _, local, remote, state, *_ = line.split()
+        ports = {int(end.rpartition(":")[2], 16) for end in (local, remote)}
+        found += state == ESTABLISHED and PORT in ports
+    return found
 
 
 @contextlib.contextmanager

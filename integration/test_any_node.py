@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -376,8 +377,8 @@ def test_splits(three: Lab, a: Node, c: Node) -> None:
     told(a, "tag", "add", "only-a")
 
 
-def test_output_outlives_its_node(a: Node, b: Node, c: Node) -> None:
-    """Small and large output of what ended on a node can be read once it is gone for good."""
+def test_output_outlives_its_node(a: Node, b: Node, c: Node, tmp_path: Path) -> None:
+    """Output of what ended on a node can be read once it is gone for good; what ran runs again."""
     sizes = (20 * KIB, 300 * KIB, 5 * MIB)
     tasks = {
         size: submit(a, *on("c"), "--", f"yes {size} | head -c {size}; echo e{size} >&2")
@@ -391,9 +392,19 @@ def test_output_outlives_its_node(a: Node, b: Node, c: Node) -> None:
     wait_until(
         lambda: all(kept(node, *tasks.values()) for node in (a, b)), "copies are made", within_s=15
     )
-    c.kill_all()
+    runs = submit(a, *on("c"), "--", "echo on $LEORONIC_NODE; [ $LEORONIC_NODE = b ] || sleep 60")
+    with (
+        Running(b, tmp_path / "logs", "logs", "-f", runs) as logs,
+        Running(a, tmp_path / "wait", "wait", runs) as wait,
+    ):
+        wait_until(lambda: logs.printed() == "on c\n", "it runs", story=logs.story)
+        c.kill_all()
+        for node in (a, b):
+            wait_until(lambda node=node: node.states()["c"] == "down", "c is down")
+        told(a, "tag", "add", "only-c", "--node", "b")
+        assert (0, 0) == (logs.process.wait(15), wait.process.wait(15))
+        assert "on c\non b\n" == logs.printed()
     for node in (a, b):
-        wait_until(lambda node=node: node.states()["c"] == "down", "c is down")
         for size, task in tasks.items():
             assert digest(expected[size]) == digest(node.output(task)), size
             assert f"e{size}\n".encode() == node.output(task, "stderr")
@@ -409,9 +420,7 @@ def digest(content: bytes) -> tuple[int, str]:
 
 
 def kept(node: Node, *tasks: str) -> bool:
-    """Whether that node knows of a copy of each task's stdout."""
-    import sqlite3
-
+    """Whether that node knows of a copy of what each task printed."""
     with sqlite3.connect(f"file:{node.database}?mode=ro", uri=True) as connection:
         found = {task for (task,) in connection.execute("SELECT task FROM copies")}
     return found >= set(tasks)

@@ -65,8 +65,6 @@ def measure(session: Session) -> list[Figure]:
                 "one node": lambda: [count / rate.run_tasks(alone, count)],
             },
         )
-        shares = [node.ask(commands.Nodes())["nodes"][0]["name"] for node in (first, second)]
-        session.say(f"  measured on {shares}")
         for node in (alone, first, second):
             node.ask(commands.Drain())
         submitted = session.take_turns(

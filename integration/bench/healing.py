@@ -91,7 +91,7 @@ def measure(session: Session) -> list[Figure]:
             [took],
             {},
             False,
-            Goal(GOAL_S * count / RECORDS if session.quick else GOAL_S),
+            Goal(GOAL_S),
         ),
         Figure("from the cable to their meeting", "s", [met - healed]),
         Figure(

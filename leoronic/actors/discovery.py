@@ -46,7 +46,7 @@ class Identity(NamedTuple):
 
 
 class DiscoveryActor(Actor):
-    """Takes `Remember`; tells `Found` to `peers`, and `Addresses` to it and to `membership`.
+    """Takes `Remember`; tells `Found` to `peers`, `Addresses` to `membership` (changes to both).
 
     `identity` is asked when something is told, as a cookie may change. `static` are HOST:PORT;
     without `local_network` there is no mDNS.
@@ -134,16 +134,23 @@ class DiscoveryActor(Actor):
             self._own = own_addresses(self._host, self._port)
             standing = (self._own, self._identity())
             if standing != told:
-                told = standing
                 await self._tell_own()
+                if told is not None and told[0] != self._own:
+                    await self._tell_changed()
+                told = standing
                 self._changed.set()
             await asyncio.sleep(WATCH_S)
 
+    async def _tell_changed(self) -> None:
+        """What went by an address that is gone must begin anew."""
+        peers = self.context.get(self._peers)
+        if peers is not None:
+            await peers.cast(Addresses(self._own))
+
     async def _tell_own(self) -> None:
-        for name in (self._membership, self._peers):
-            ref = self.context.get(name)
-            if ref is not None:
-                await ref.cast(Addresses(self._own))
+        membership = self.context.get(self._membership)
+        if membership is not None:
+            await membership.cast(Addresses(self._own))
 
     # ---- telling ----
 

@@ -115,11 +115,20 @@ class _Overdue(NamedTuple):
     append: Append
 
 
+class _Done(NamedTuple):
+    """An append of the cycle, and what is to be told of it: see `Appended`."""
+
+    append: Append
+    refused: frozenset[AttemptKey] = frozenset()
+    unknown: frozenset[AttemptKey] = frozenset()
+    number: int = 0
+
+
 class _Cycle:
     """What one commit brings, and who is to be told."""
 
     def __init__(self) -> None:
-        self.appends: list[tuple[Append, frozenset[AttemptKey], int]] = []
+        self.appends: list[_Done] = []
         self.takes: list[tuple[Take, dict[str, int], str]] = []
         self.entries: list[Numbered] = []
         self.bodies: list[Body] = []
@@ -260,7 +269,7 @@ class JournalActor(Actor):
             if self._journal.connection.in_transaction:
                 await self._commit()
         except DiskFull as error:
-            for append, _, _ in cycle.appends:
+            for append, *_ in cycle.appends:
                 await self._fail(append, error)
             for take, _, _ in cycle.takes:
                 await self._tell("replication", TakeFailed(take.token, error))
@@ -301,8 +310,9 @@ class JournalActor(Actor):
         if isinstance(append.entries[0], Submitted) and not self._room.takes(append.entries):
             await self._fail(append, _disk_full(self._path))
             return
-        cycle.appends.append((append, frozenset(), 0))
+        cycle.appends.append(_Done(append))
         refused: frozenset[AttemptKey] = frozenset()
+        unknown: frozenset[AttemptKey] = frozenset()
         cycle.count += len(append.entries)
         remaining = iter(append.entries)
         while part := list(islice(remaining, SLICE_ENTRIES)):
@@ -310,12 +320,13 @@ class JournalActor(Actor):
             cycle.entries += result.entries
             cycle.orders |= result.orders
             cycle.flips += result.flips
-            refused |= result.refused | result.unknown
+            refused |= result.refused
+            unknown |= result.unknown
             if self.context.get("replication") is not None:
                 cycle.bodies += result.bodies
             if len(part) == SLICE_ENTRIES:
                 await asyncio.sleep(0)
-        cycle.appends[-1] = (append, refused, self._journal.number)
+        cycle.appends[-1] = _Done(append, refused | unknown, unknown, self._journal.number)
 
     def _keep_back(self, append: Append) -> bool:
         """Whether it has to wait for a task that is not here yet."""
@@ -401,9 +412,10 @@ class JournalActor(Actor):
         if keeper is not None and any(self._is_large_elsewhere(n) for n in cycle.entries):
             with suppress(Unavailable):  # a hint: it looks by itself now and then
                 keeper.cast_nowait(OutputEnded())
-        for append, refused, number in cycle.appends:
+        for append, refused, unknown, number in cycle.appends:
             specs = self._specs_for(append, refused) if append.want_specs else {}
-            await self._tell(append.sender, Appended(append.token, refused, specs, number))
+            answer = Appended(append.token, refused, specs, number, unknown)
+            await self._tell(append.sender, answer)
 
     def _is_large_elsewhere(self, numbered: Numbered) -> bool:
         """Whether a run ended on another node whose output did not fit into its outcome."""

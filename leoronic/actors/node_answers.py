@@ -208,7 +208,7 @@ class NodeAnswers:
         return await self.node_object()
 
     async def targets(self, command: commands.Exec) -> tuple[list[str], dict[str, str]]:
-        """Ids of the nodes that `exec` is about, and {name: why not} of those that are down.
+        """Ids of the nodes that `exec` is about, and {name: why not} of those out of reach.
 
         Raises `NotFound` or `Refused` if there is nobody to run it.
         """
@@ -222,13 +222,20 @@ class NodeAnswers:
                     )
         else:
             found = [self._there(command.node)]
-        skipped = {
-            self._nodes.name(node): why for node in found if (why := self._nodes.why_gone(node))
-        }
-        there = [node for node in found if not self._nodes.why_gone(node)]
+        whys = {node: self._why_unreached(node) for node in found}
+        skipped = {self._nodes.name(node): why for node, why in whys.items() if why}
+        there = [node for node, why in whys.items() if not why]
         if not there:
             raise Refused(f"nobody is there to run it: {'; '.join(skipped.values())}")
         return there, skipped
+
+    def _why_unreached(self, node: str) -> str:
+        """Why nothing can be started there from here now; empty if it can."""
+        why = self._nodes.why_gone(node)
+        member = self._nodes.members()[node]
+        if not why and member is not None and member.state == UP and not member.linked:
+            why = f"{self._nodes.name(node)}: {member.reason}: ask on another node"
+        return why
 
     def _has_left(self, node: str) -> bool:
         member = self._nodes.members()[node]

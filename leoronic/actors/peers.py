@@ -30,6 +30,7 @@ from leoronic.actors.peers_messages import (
     CookieChanged,
     Describe,
     Described,
+    NotAsked,
     PlaceFacts,
     TellLinks,
     facts_of,
@@ -39,7 +40,7 @@ from leoronic.core.addresses import Address, parse_address
 from leoronic.core.lease import Lease
 from leoronic.core.membership_messages import Addresses, Found
 from leoronic.core.outbound import Outbound
-from leoronic.core.peer import RECEIVERS, Assign, Heartbeat, LinkDown, LinkUp, PeerMessage
+from leoronic.core.peer import RECEIVERS, Ask, Assign, Heartbeat, LinkDown, LinkUp, PeerMessage
 from leoronic.core.replication_messages import Misbehaved, Rejoin
 from leoronic.core.view import About
 from leoronic.errors import BadRequest, LeoronicError, MailboxFull, ProtocolError, Unavailable
@@ -198,6 +199,8 @@ class PeersActor(Actor):
     def _send(self, node: str, message: PeerMessage) -> None:
         link = self._links.get(node)
         if link is None:
+            if type(message) is Ask and not message.cancel:
+                self._not_asked(node)
             return
         if type(message) is Heartbeat:
             self._leases[link].note_sent(message.sent_ms)
@@ -210,6 +213,13 @@ class PeersActor(Actor):
                 message=type(message).__name__,
                 error=error.message,
             )
+
+    def _not_asked(self, node: str) -> None:
+        """Somebody waits for the answer: nothing else would tell of it before the time is over."""
+        questions = self.context.get("questions")
+        if questions is not None:
+            with contextlib.suppress(Unavailable):
+                questions.cast_nowait(NotAsked(node))
 
     async def _change_cookies(self, cookies: list[str], request: Call | None) -> None:
         try:

@@ -22,6 +22,12 @@ class TellLinks(msgspec.Struct, frozen=True):
     to: str
 
 
+class NotAsked(msgspec.Struct, frozen=True):
+    """To `questions`: there is no connection to `node`, so that what it was asked went nowhere."""
+
+    node: str
+
+
 class Describe(msgspec.Struct, frozen=True):
     """Asked (a call). Answer: `Described`."""
 

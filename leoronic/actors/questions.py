@@ -23,6 +23,7 @@ from leoronic.actors.asking import Abandon, Answer, Question
 from leoronic.actors.node_answers import NodeInfo
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.peer_commands import PeerCommand, ReadPart
+from leoronic.actors.peers_messages import NotAsked
 from leoronic.actors.surface import make_surface
 from leoronic.actors.views import error_object
 from leoronic.core.outbound import Outbound
@@ -132,6 +133,9 @@ class QuestionsActor(Actor):
             case LinkDown(node, reason):
                 why = f" ({reason})" if reason else ""
                 self._gone(node, f"the connection to {self._nodes.name(node)} broke{why}")
+            case NotAsked(node):
+                name = self._nodes.name(node)
+                self._gone(node, f"this node has no connection to {name} now: ask on another one")
             case LinkUp():
                 pass
             case View():

@@ -270,7 +270,8 @@ class ExecutorMachine:
             match entry:
                 case Started(task, attempt):
                     if (task, attempt) in message.refused:
-                        self._has.drop((task, attempt), known=task in message.specs)
+                        known = (task, attempt) not in message.unknown
+                        self._has.drop((task, attempt), known=known)
                     else:
                         self._start(entry, message.specs[task])
                 case Finished(task, attempt) | Lost(task, attempt):

@@ -9,7 +9,8 @@ node whenever it changes. Each node judges for itself, by these rules:
 - Heartbeats that come from a node which hears none of ours count for a while only: of a path that
   leads one way only, both ends shall think the same.
 - A node that is slow itself gives the others more time (`health.py`), and all of it again after a
-  pause of its own.
+  pause of its own. After one for which it may have been given up, it is not ready before it has
+  caught up with the others.
 - A node that is remembered from before this start is waited for, as one that has fallen silent.
 """
 
@@ -34,7 +35,7 @@ from leoronic.core.peer import (
     ProbeAnswer,
 )
 from leoronic.core.queue_messages import NodeDown
-from leoronic.core.replication_messages import PeerVector, Ready, Vector
+from leoronic.core.replication_messages import CatchUp, PeerVector, Ready, Vector
 from leoronic.core.ring import some_after
 from leoronic.core.timeouts import Timeouts, lan
 from leoronic.core.view import DOWN, LEFT, SUSPECT, UP, About, AskView, Member, Standing, View
@@ -75,6 +76,7 @@ class MembershipMachine:
         self._leaving = False
         self._ticks = 0
         self._due: float | None = None  # when the next tick is
+        self._stood_still_at: float | None = None  # for so long that it must catch up
         self._viewed = False
         self._remembered: tuple[dict[str, list[str]], dict[str, str]] = ({}, {})
         self._now = 0.0
@@ -143,6 +145,8 @@ class MembershipMachine:
 
     def _on_ready(self, message: Ready) -> None:
         self._add_to_vector(message.have)
+        if self._stood_still_at is not None and message.since < self._stood_still_at:
+            return  # it said so of the time before
         if not self.ready:
             self.ready = True
             self._viewed = False
@@ -196,7 +200,19 @@ class MembershipMachine:
             peer.since = self._now
             peer.deaf_since = None
         self._health.tick(self._now - self._due)
+        silent_s = self._now - self._due + self._timeouts.heartbeat_s
         self._due = self._now
+        if self._peers and silent_s > self._timeouts.down_s - self._timeouts.heartbeat_s:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Others may have gone on without this node: it owns nothing before it knows how."""
+        self._stood_still_at = self._now
+        self._send("replication", CatchUp())
+        if self.ready:
+            self.ready = False
+            self._viewed = False
+            self._greet_all()
 
     def _told_down(self) -> list[str]:
         return sorted(p.id for p in self._peers.values() if p.state == DOWN)[:TOLD_DOWN_MAX]
@@ -513,4 +529,4 @@ class MembershipMachine:
                 reason=peer.reason,
                 linked=peer.linked,
             )
-        return View(self.node, members)
+        return View(self.node, members, self._now)

@@ -184,6 +184,7 @@ class Append(msgspec.Struct, frozen=True):
 class Appended(msgspec.Struct, frozen=True):
     """On disk. `refused` are the (task, attempt) of `Started` entries that came too late.
 
+    Or too early: `unknown` are those of them whose task was not known here when it was looked for.
     `number` is that of the last entry in this node's own journal.
     """
 
@@ -191,6 +192,7 @@ class Appended(msgspec.Struct, frozen=True):
     refused: frozenset[tuple[str, int]] = frozenset()
     specs: dict[str, TaskSpec] = {}
     number: int = 0
+    unknown: frozenset[tuple[str, int]] = frozenset()
 
 
 class AppendFailed(msgspec.Struct, frozen=True):

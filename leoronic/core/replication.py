@@ -33,6 +33,7 @@ from leoronic.core.replication_messages import (
     AskStable,
     AwaitCopies,
     Body,
+    CatchUp,
     Copied,
     LoadVector,
     Misbehaved,
@@ -98,6 +99,7 @@ class ReplicationMachine:
         self.have: dict[str, int] = {}
         self.floor: dict[str, int] = {}
         self.ready = False
+        self._compared = False  # it was ready once
         self._loaded = False
         self._rejoining = False
         self._caught_up = False
@@ -124,6 +126,7 @@ class ReplicationMachine:
             Start: self._on_start,
             VectorLoaded: self._on_vector_loaded,
             View: self._on_view,
+            CatchUp: self._on_catch_up,
             LinkUp: self._on_link_up,
             LinkDown: self._on_link_down,
             Written: self._on_written,
@@ -228,7 +231,7 @@ class ReplicationMachine:
         if self._loaded and not view.members[self.node].ready:
             # Membership may have started again, and know nothing.
             have = dict(self.have)
-            self._send("membership", Ready(have) if self.ready else Vector(have))
+            self._send("membership", self._told_ready() if self.ready else Vector(have))
         self._check_ready()
 
     def _check_ready(self) -> None:
@@ -244,8 +247,21 @@ class ReplicationMachine:
         elif len(self._view.members) > 1 and self._now < self._alone_since + ALONE_S:
             self._set_timer("ready", self._alone_since + ALONE_S)
             return
-        self.ready = True
-        self._send("membership", Ready(dict(self.have)))
+        self.ready = self._compared = True
+        self._send("membership", self._told_ready())
+
+    def _told_ready(self) -> Ready:
+        return Ready(dict(self.have), self._started_at)
+
+    def _on_catch_up(self, _message: CatchUp) -> None:
+        self.ready = self._caught_up = False
+        self._started_at = self._now
+        if not self._peers:
+            self._alone_since = self._now
+        if self._pull is not None:
+            self._end_pull()  # what it was answered may be as old as that
+        self._look()
+        self._check_ready()
 
     # ---- links ----
 
@@ -307,7 +323,7 @@ class ReplicationMachine:
             f"whose own disk ends at {self.have.get(self.node, 0)}"
         )
         # Once it has compared with others, this disk is right, and it is the peer that errs.
-        if self.ready:
+        if self._compared:
             self._misbehaves(peer, reason)
         elif not self._rejoining:
             self._rejoin(reason)
@@ -407,6 +423,8 @@ class ReplicationMachine:
         self.have[self.node] = bodies[-1].number
         self._send("membership", Vector({self.node: bodies[-1].number}))
         self._nobody_to_copy()
+        if self._read_own > mine:
+            self._advance()  # who read that in a page may have built on it since
 
     def _push(self, peer: ReplicaPeer, push: Push) -> None:
         self._tell(peer.id, push)

@@ -111,9 +111,20 @@ class Copied(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """To membership: this node has caught up with the others and may own tasks."""
+    """To membership: this node has caught up with the others and may own tasks.
+
+    `since`: when it began to, by the steady clock.
+    """
 
     have: dict[str, int]
+    since: float = 0.0
+
+
+class CatchUp(msgspec.Struct, frozen=True):
+    """From membership: this node stood still for so long that others may have gone on without it.
+
+    `Ready` is to be told again, once it has caught up again.
+    """
 
 
 class Vector(msgspec.Struct, frozen=True):

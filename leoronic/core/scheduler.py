@@ -8,6 +8,10 @@ overtaking is not starved: after `PATIENCE_S` a node takes nothing that would ke
 No attempt is assigned twice: what any node has is taken (`claims.py`), and of an origin that is new
 nothing is placed before all nodes have told what they have (`barrier.py`). What was assigned over a
 connection that broke goes back to the queue once the executor has told that it never arrived.
+
+A process that stood still (a suspended machine) may have been given up, and its tasks placed by
+others. So whoever heard nothing for `STILL_S` places nothing before membership, which judges that,
+has told the view again.
 """
 
 from __future__ import annotations
@@ -43,6 +47,7 @@ RESERVE_S = 6.0
 ENTRIES_S = 3.0
 OUTSTANDING_S = 10.0
 OUTSTANDING_MAX = 10_000
+STILL_S = 1.0
 
 
 class Start:
@@ -60,6 +65,8 @@ class SchedulerMachine:
     def __init__(self, node: str, number: int = 0) -> None:
         self._node = node
         self._view: View | None = None
+        self._heard_at: float | None = None
+        self._view_must_be_of = 0.0  # an older one may say what does not hold any more
         self._barriers = Barriers()
         self.placement = Placement(node, self._barriers.is_clear)
         self._number = number
@@ -85,6 +92,7 @@ class SchedulerMachine:
     def handle(self, message: object, now: float) -> list[Effect]:
         """Take one message."""
         self._now = now
+        self._notice_pause()
         self._handlers[type(message)](message)
         due_at = self.placement.claims.due_at()
         if due_at is not None and due_at <= now:
@@ -132,6 +140,18 @@ class SchedulerMachine:
     def _on_start(self, _message: Start) -> None:
         self._effects.append(Send("queue", SchedulerStarted()))
         self._effects.append(Send("membership", AskView("scheduler")))
+
+    def _notice_pause(self) -> None:
+        """It may as well be that there was nothing to be told: that looks the same."""
+        last, self._heard_at = self._heard_at, self._now
+        alone = self._view is None or len(self._view.members) == 1
+        if last is not None and self._now - last > STILL_S and not alone:
+            self._view_must_be_of = self._now
+            self._ask_view()
+
+    def _ask_view(self) -> None:
+        self._effects.append(Send("membership", AskView("scheduler")))
+        self._arm("view", self._now + STILL_S)
 
     def _on_view(self, view: View) -> None:
         old, self._view = self._view, view
@@ -356,7 +376,7 @@ class SchedulerMachine:
     # ---- placing ----
 
     def _place(self) -> None:
-        if self._view is None:
+        if self._view is None or self._view.at < self._view_must_be_of:
             return
         placement = self.placement
         assigns = placement.round(self._next_number(), self._now, contested=self._contested)
@@ -393,6 +413,9 @@ class SchedulerMachine:
         match message.name:
             case "files":
                 self._ask_files()
+            case "view":
+                if self._view is not None and self._view.at < self._view_must_be_of:
+                    self._ask_view()
             case "patience":
                 self._reserve()
             case "interest":

@@ -51,11 +51,12 @@ class Member(msgspec.Struct, frozen=True):
 class View(msgspec.Struct, frozen=True):
     """From membership to the queue, scheduler, executor, replication and control: all, by level.
 
-    `members` by id, this node (`me`) among them.
+    `members` by id, this node (`me`) among them. `at`: when it was made, by the steady clock.
     """
 
     me: str
     members: dict[str, Member]
+    at: float = 0.0
 
     def alive(self) -> list[str]:
         """Ids of those that count as there, sorted; this node among them."""

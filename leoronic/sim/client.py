@@ -27,6 +27,7 @@ class Client:
 
     def __init__(self, cluster: Cluster, chance: Random, maker: Maker) -> None:
         self.promised: dict[str, set[str]] = {}
+        self.trying = 0  # submissions that will be tried again
         self._clock = cluster.clock
         self._chance = chance
         self._cluster = cluster
@@ -81,7 +82,15 @@ class Client:
         if repeatable and self._chance.random() < 0.2:
             # Some do not wait for an answer, and ask again meanwhile, maybe somewhere else.
             most_s = self._chance.choice((0.01, 3.0))
-            self._clock.after(self._chance.random() * most_s, lambda: self.submit(specs, 9))
+            self._submit_later(self._chance.random() * most_s, specs, 9)
+
+    def _submit_later(self, delay_s: float, specs: list[TaskSpec], tries: int) -> None:
+        def submit() -> None:
+            self.trying -= 1
+            self.submit(specs, tries)
+
+        self.trying += 1
+        self._clock.after(delay_s, submit)
 
     def _accepted(self, node: SimNode, specs: list[TaskSpec], accepted: Accepted) -> None:
         for spec, task in zip(specs, accepted.ids, strict=True):
@@ -103,7 +112,7 @@ class Client:
         else:
             self._doubtful |= serials
         if tries < 4 and all(spec.id for spec in specs):
-            self._clock.after(self._chance.random() * 5, lambda: self.submit(specs, tries + 1))
+            self._submit_later(self._chance.random() * 5, specs, tries + 1)
 
     def change_some(self) -> None:
         """Cancel, hold or release a few tasks or elements, maybe at two nodes at once."""

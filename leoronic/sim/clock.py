@@ -6,8 +6,10 @@ seed alone.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable
+from heapq import heappop, heappush
+
+from leoronic.sim.story import Violation
 
 EPOCH_S = 1_700_000_000.0
 
@@ -15,47 +17,64 @@ EPOCH_S = 1_700_000_000.0
 class Handle:
     """Something that will happen, unless it is cancelled."""
 
-    __slots__ = ("action",)
+    __slots__ = ("_action",)
 
     def __init__(self, action: Callable[[], None]) -> None:
-        self.action: Callable[[], None] | None = action
+        self._action: Callable[[], None] | None = action
+
+    def __call__(self) -> None:
+        if self._action is not None:
+            self._action()
 
     def cancel(self) -> None:
         """It will not happen."""
-        self.action = None
+        self._action = None
 
 
 class Clock:
-    """`now`: the virtual seconds of the whole world, from 0."""
+    """`now`: the virtual seconds of the whole world, from 0. Nothing goes on for ever: see `run`.
 
-    def __init__(self) -> None:
+    These few lines are what a seed does most often: they are written to be quick.
+    """
+
+    def __init__(self, events_max: int = 1_000_000) -> None:
         self.now = 0.0
         self.events = 0
+        self.events_max = events_max
         self._number = 0
-        self._heap: list[tuple[float, int, Handle]] = []
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
 
-    def after(self, delay_s: float, action: Callable[[], None]) -> Handle:
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
         """Do `action` in `delay_s` virtual seconds."""
-        return self.at(self.now + delay_s, action)
+        self._number = number = self._number + 1
+        heappush(self._heap, (self.now + delay_s, number, action))
 
-    def at(self, at: float, action: Callable[[], None]) -> Handle:
+    def at(self, at: float, action: Callable[[], None]) -> None:
         """Do `action` at the virtual time `at`."""
+        self._number = number = self._number + 1
+        heappush(self._heap, (at, number, action))
+
+    def timer(self, delay_s: float, action: Callable[[], None]) -> Handle:
+        """As `after`, but it can be cancelled."""
         handle = Handle(action)
-        self._number += 1
-        heapq.heappush(self._heap, (at, self._number, handle))
+        self.after(delay_s, handle)
         return handle
 
-    def step(self) -> bool:
-        """Do the next thing; false if there is nothing left to do."""
-        while self._heap:
-            at, _, handle = heapq.heappop(self._heap)
-            action = handle.action
-            if action is not None:
-                self.now = max(self.now, at)
-                self.events += 1
-                action()
-                return True
-        return False
+    def run(self, until: float) -> None:
+        """Do all that happens before the virtual time `until`; then that is `now`.
+
+        Raises `Violation` when more happens than `events_max`.
+        """
+        heap, events_max = self._heap, self.events_max
+        while heap and heap[0][0] < until:
+            at, _, action = heappop(heap)
+            if at > self.now:
+                self.now = at
+            self.events += 1
+            if self.events > events_max:
+                raise Violation("the cluster comes to rest", f"{events_max} events")
+            action()
+        self.now = max(self.now, until)
 
 
 class MachineClock:

@@ -16,6 +16,8 @@ from leoronic.sim.switches import Switches
 
 # Whoever could be heard for so long, directly or through another, must not be called dead.
 HEARD_S = 15.0
+# For each node; more is a loop.
+EVENTS_MAX = 400_000
 LETTERS = "abcdefghijkmnpqrstuvwxyz"
 
 
@@ -23,7 +25,7 @@ class Cluster:
     """`nodes` by place; one whose disk is destroyed is replaced there by another."""
 
     def __init__(self, chance: Random, size: int, switches: Switches) -> None:
-        self.clock = Clock()
+        self.clock = Clock(EVENTS_MAX * size)
         self.story = Story()
         self.history = History()
         self.chance = chance

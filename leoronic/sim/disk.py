@@ -282,7 +282,7 @@ class JournalHost(Mailbox):
         tell.append(
             lambda: self.node.send(
                 append.sender,
-                Appended(append.token, refused, self._specs(append), number),
+                Appended(append.token, refused, self._specs(append), number, written.unknown),
             )
         )
         return written.bodies

@@ -29,7 +29,7 @@ from leoronic.core.executor_messages import RunnerDown
 from leoronic.core.peer import CheckFiles, FilesPresent
 from leoronic.errors import LeoronicError
 from leoronic.sim.clock import Clock, Handle
-from leoronic.sim.story import Violation
+from leoronic.sim.story import Story, Violation
 
 # As in `runtime/machine.py`: a timer that is due this much too early counts.
 EARLY_S_MAX = 0.001
@@ -40,12 +40,13 @@ MAILBOX_MAX = 2000
 class Node(Protocol):
     """What an actor's host needs of the node around it."""
 
+    name: str
     clock: Clock
     chance: Random
     turn_s: float
-
-    def tell(self, who: str, what: object) -> None:
-        """For the story."""
+    story: Story
+    asleep: bool
+    """Its process stands still: `when_awake` puts off what it is asked for."""
 
     def send(self, to: str, message: object) -> None:
         """Cast to the actor `to`, or `ACTOR@NODE`; lost if it does not run or is not connected."""
@@ -67,6 +68,9 @@ class Mailbox:
         self.name = name
         self.alive = True
         self.node = node
+        self._clock = node.clock
+        self._tell = node.story.tell
+        self._who = f"{node.name}.{name}"
         self._items: deque[object] = deque()
         self._turn_set = False
 
@@ -75,30 +79,44 @@ class Mailbox:
 
     def deliver(self, message: object) -> None:
         """Put `message` into the mailbox."""
-        self._items.append(message)
-        if len(self._items) > MAILBOX_MAX:
-            raise Violation("mailboxes are bounded", f"{self.name} has {len(self._items)} messages")
-        self._set_turn()
+        items = self._items
+        items.append(message)
+        if len(items) > MAILBOX_MAX:
+            raise Violation("mailboxes are bounded", f"{self.name} has {len(items)} messages")
+        if not self._turn_set:
+            self._set_turn()
+
+    def hand(self, message: object) -> None:
+        """As `deliver`, but without a delay of its own if nothing waits before it.
+
+        For what has been under way for a random time already, and comes often.
+        """
+        if self._items or self._turn_set:
+            self.deliver(message)
+        else:
+            self._handle(message)
 
     def _set_turn(self) -> None:
-        if not self._turn_set:
-            self._turn_set = True
-            node = self.node
-            node.clock.after(node.chance.random() * node.turn_s, self._turn)
+        self._turn_set = True
+        node = self.node
+        self._clock.after(node.chance.random() * node.turn_s, self._turn)
 
     def _turn(self) -> None:
-        self.node.when_awake(self._take)
+        if self.node.asleep:
+            self.node.when_awake(self._take)
+        else:
+            self._take()
 
     def _take(self) -> None:
         self._turn_set = False
-        if self.alive and self._items:
-            self._handle_next()
-            if self._items:
+        items = self._items
+        if self.alive and items:
+            self._handle(items.popleft())
+            if items:
                 self._set_turn()
 
-    def _handle_next(self) -> None:
-        message = self._items.popleft()
-        self.node.tell(self.name, message)
+    def _handle(self, message: object) -> None:
+        self._tell(self._clock.now, self._who, message)
         self.take(message)
 
     def take(self, message: object) -> None:
@@ -108,7 +126,7 @@ class Mailbox:
     def stop(self, in_order: bool) -> None:
         """End this life: `in_order` handles what is in the mailbox first."""
         while in_order and self._items:
-            self._handle_next()
+            self._handle(self._items.popleft())
         self.alive = False
         self._items.clear()
 
@@ -124,10 +142,19 @@ class MachineHost(Mailbox):
 
     def take(self, message: object) -> None:
         """Let the machine handle it, and do what it says."""
+        node = self.node
         effects = self.machine.handle(message, self._time())
-        self.node.watch(self.name, message, effects)
+        node.watch(self.name, message, effects)
         for effect in effects:
-            self._perform(effect)
+            if type(effect) is Send:
+                node.send(effect.to, effect.message)
+            else:
+                self._perform(effect)
+
+    @property
+    def timers(self) -> int:
+        """How many are set."""
+        return len(self._timers)
 
     def stop(self, in_order: bool) -> None:
         """Its timers end with it."""
@@ -139,8 +166,6 @@ class MachineHost(Mailbox):
     def _perform(self, effect: Effect) -> None:
         node = self.node
         match effect:
-            case Send(to, message):
-                node.send(to, message)
             case Reply(request, result):
                 node.answer(request, result, None)
             case Fail(request, error):
@@ -149,13 +174,13 @@ class MachineHost(Mailbox):
                 self._set_timer(name, at)
             case CancelTimer(name):
                 self._cancel_timer(name)
-            case Log(event, _level, fields):
-                node.tell(self.name, f"log {event} {fields}")
+            case Log():
+                self._tell(self._clock.now, self._who, effect)
 
     def _set_timer(self, name: str, at: float) -> None:
         self._cancel_timer(name)
         delay_s = max(0.0, at - self._time())
-        self._timers[name] = self.node.clock.after(delay_s, lambda: self._due(name, at))
+        self._timers[name] = self._clock.timer(delay_s, lambda: self._due(name, at))
 
     def _cancel_timer(self, name: str) -> None:
         timer = self._timers.pop(name, None)

@@ -36,6 +36,8 @@ class Station(Protocol):
     """A node, as the network sees it."""
 
     id: str
+    asleep: bool
+    """Its process stands still: `when_awake` puts off what it is asked for."""
 
     @property
     def listening(self) -> bool:
@@ -54,15 +56,6 @@ class Station(Protocol):
         """Its steady clock, in seconds."""
 
 
-class _Direction:
-    """One way of a connection: what is under way, in order."""
-
-    def __init__(self) -> None:
-        self.frames: deque[tuple[bytes, bytes]] = deque()
-        self.arrives_at = 0.0
-        self.waiting = False  # an arrival is planned, or the direction is clogged
-
-
 class _End:
     """What one node knows of a connection."""
 
@@ -72,11 +65,76 @@ class _End:
 
 
 class _Connection:
-    def __init__(self, pair: Pair, opened_ms: dict[str, int]) -> None:
+    def __init__(self, network: Network, pair: Pair, opened_ms: dict[str, int]) -> None:
         self.pair = pair
         self.alive = True
-        self.directions = {pair: _Direction(), pair[::-1]: _Direction()}
         self.ends = {node: _End(opened_ms[node]) for node in pair}
+        self.directions = {
+            way: _Direction(network, self, way, self.ends[way[1]]) for way in (pair, pair[::-1])
+        }
+
+
+class _Direction:
+    """One way of a connection: what is under way, in order."""
+
+    def __init__(self, network: Network, connection: _Connection, way: Pair, end: _End) -> None:
+        self.frames: deque[tuple[bytes, bytes]] = deque()
+        self.arrives_at = 0.0
+        self.waiting = False  # an arrival is planned
+        self.way = way
+        self._target = network.stations[way[1]]
+        self._network = network
+        self._connection = connection
+        self._end = end
+
+    def move(self) -> None:
+        """Plan the arrival of the next frame."""
+        network = self._network
+        if self.waiting or not self.frames or self.way in network.clogged:
+            return
+        self.waiting = True
+        at = network.clock.now + network.chance.random() * network.delay_s.get(self.way, DELAY_S)
+        if at > self.arrives_at:
+            self.arrives_at = at
+        network.clock.at(self.arrives_at, self._arrive)
+
+    def _arrive(self) -> None:
+        self.waiting = False
+        if not self._connection.alive or self.way in self._network.clogged:
+            return
+        count = len(self.frames)
+        if count > 1:
+            # What was sent close together arrives together.
+            count = self._network.chance.randint(1, count)
+        for _ in range(count):
+            self.deliver()
+        if self.frames:
+            self.move()
+
+    def deliver(self) -> None:
+        """The next frame has arrived."""
+        frame = self.frames.popleft()
+        if self._target.asleep:
+            self._target.when_awake(lambda: self._take(frame))
+        else:
+            self._take(frame)
+
+    def _take(self, frame: tuple[bytes, bytes]) -> None:
+        target = self._target
+        if self._end.up and target.id in self._network.stations:
+            target.receive(self._marked(decode(*frame)))
+
+    def _marked(self, message: PeerMessage) -> PeerMessage:
+        """As the links do: an `Assign` that was under way for too long is `stale`."""
+        if isinstance(message, Heartbeat):
+            self._end.lease.hear(message, int(self._target.steady() * 1000))
+        elif (
+            self._network.marks
+            and isinstance(message, Assign)
+            and self._end.lease.is_stale(int(self._target.steady() * 1000))
+        ):
+            return msgspec.structs.replace(message, stale=True)
+        return message
 
 
 class Network:
@@ -88,13 +146,11 @@ class Network:
     def __init__(self, clock: Clock, chance: Random, *, marks: bool = True) -> None:
         self.clogged: set[Pair] = set()
         self.disturbed_at: dict[Pair, float] = {}
-        self._delay_s: dict[Pair, float] = {}
+        self.delay_s: dict[Pair, float] = {}
         self.stations: dict[str, Station] = {}
-        self.messages = 0
-        self.bytes = 0
-        self._marks = marks
-        self._clock = clock
-        self._chance = chance
+        self.marks = marks
+        self.clock = clock
+        self.chance = chance
         self._connections: dict[Pair, _Connection] = {}
         self._dialling: set[Pair] = set()
 
@@ -137,7 +193,7 @@ class Network:
     def _dial_later(self, pair: Pair) -> None:
         if pair not in self._dialling:
             self._dialling.add(pair)
-            self._clock.after(self._chance.random() * DIAL_S_MAX, lambda: self._dial(pair))
+            self.clock.after(self.chance.random() * DIAL_S_MAX, lambda: self._dial(pair))
 
     def _dial(self, pair: Pair) -> None:
         self._dialling.discard(pair)
@@ -148,7 +204,7 @@ class Network:
             return
         self._disturb(pair)
         opened_ms = {node: self._now_ms(node) for node in pair}
-        connection = self._connections[pair] = _Connection(pair, opened_ms)
+        connection = self._connections[pair] = _Connection(self, pair, opened_ms)
         for node, other in (pair, pair[::-1]):
             about = self.stations[other].about()
             up = LinkUp(other, about, address_of(other), VERSION)
@@ -171,63 +227,19 @@ class Network:
 
     def send(self, source: str, target: str, message: PeerMessage) -> None:
         """Lost if there is no connection."""
-        connection = self._connections.get(_pair(source, target))
-        if connection is None or not connection.alive or not connection.ends[source].up:
+        way = (source, target)
+        connection = self._connections.get(way if source < target else (target, source))
+        if connection is None or not connection.alive:
+            return
+        end = connection.ends[source]
+        if not end.up:
             return
         if isinstance(message, Heartbeat):
-            connection.ends[source].lease.note_sent(message.sent_ms)
-        frame = encode(message)
-        self.messages += 1
-        self.bytes += len(frame[0]) + len(frame[1])
-        direction = connection.directions[source, target]
-        direction.frames.append(frame)
-        self._move(connection, source, target)
-
-    def _move(self, connection: _Connection, source: str, target: str) -> None:
-        """Plan the arrival of the next frame."""
-        direction = connection.directions[source, target]
-        if direction.waiting or not direction.frames or (source, target) in self.clogged:
-            return
-        direction.waiting = True
-        delay_s = self._chance.random() * self._delay_s.get((source, target), DELAY_S)
-        direction.arrives_at = max(direction.arrives_at, self._clock.now + delay_s)
-        self._clock.at(direction.arrives_at, lambda: self._arrive(connection, source, target))
-
-    def _arrive(self, connection: _Connection, source: str, target: str) -> None:
-        direction = connection.directions[source, target]
-        direction.waiting = False
-        if not connection.alive or (source, target) in self.clogged:
-            return
-        # What was sent close together arrives together.
-        for _ in range(self._chance.randint(1, len(direction.frames))):
-            self._deliver(connection, source, target, direction.frames.popleft())
-        self._move(connection, source, target)
-
-    def _deliver(
-        self, connection: _Connection, source: str, target: str, frame: tuple[bytes, bytes]
-    ) -> None:
-        station = self.stations.get(target)
-        if station is None:
-            return
-
-        def take() -> None:
-            end = connection.ends[target]
-            if end.up and target in self.stations:
-                station.receive(self._marked(end, station, decode(*frame)))
-
-        station.when_awake(take)
-
-    def _marked(self, end: _End, station: Station, message: PeerMessage) -> PeerMessage:
-        """As the links do: an `Assign` that was under way for too long is `stale`."""
-        if isinstance(message, Heartbeat):
-            end.lease.hear(message, self._now_ms(station.id))
-        elif (
-            self._marks
-            and isinstance(message, Assign)
-            and end.lease.is_stale(self._now_ms(station.id))
-        ):
-            return msgspec.structs.replace(message, stale=True)
-        return message
+            end.lease.note_sent(message.sent_ms)
+        direction = connection.directions[way]
+        direction.frames.append(encode(message))
+        if not direction.waiting:
+            direction.move()
 
     def _now_ms(self, node: str) -> int:
         return int(self.stations[node].steady() * 1000)
@@ -252,21 +264,21 @@ class Network:
         if connection is None:
             return
         for source, target in (pair, pair[::-1]):
-            frames = connection.directions[source, target].frames
-            passes = 0 if (source, target) in self.clogged else len(frames)
-            for _ in range(self._chance.randint(0, passes)):
-                self._deliver(connection, source, target, frames.popleft())
-            frames.clear()
+            direction = connection.directions[source, target]
+            passes = 0 if (source, target) in self.clogged else len(direction.frames)
+            for _ in range(self.chance.randint(0, passes)):
+                direction.deliver()
+            direction.frames.clear()
         connection.alive = False
         for node in pair:
             if node in told:
                 connection.ends[node].up = False
             else:
-                self._notice_later(connection, node, at_most_s * self._chance.random() ** 3)
-        self._clock.after(self._chance.random() * DIAL_S_MAX, lambda: self._replace(connection))
+                self._notice_later(connection, node, at_most_s * self.chance.random() ** 3)
+        self.clock.after(self.chance.random() * DIAL_S_MAX, lambda: self._replace(connection))
 
     def _notice_later(self, connection: _Connection, node: str, delay_s: float) -> None:
-        self._clock.after(delay_s, lambda: self._notice(connection, node))
+        self.clock.after(delay_s, lambda: self._notice(connection, node))
 
     def _notice(self, connection: _Connection, node: str) -> None:
         [other] = [n for n in connection.pair if n != node]
@@ -278,8 +290,8 @@ class Network:
         """A new connection, once both ends know that the old one is gone, or hear of the new."""
         if any(end.up for end in connection.ends.values()):
             if not self._passable(connection.pair):
-                delay_s = self._chance.random() * DIAL_S_MAX
-                self._clock.after(delay_s, lambda: self._replace(connection))
+                delay_s = self.chance.random() * DIAL_S_MAX
+                self.clock.after(delay_s, lambda: self._replace(connection))
                 return
             for node in connection.pair:
                 self._notice(connection, node)
@@ -302,8 +314,8 @@ class Network:
             self.clogged.add((source, target))
             found = self._connections.get(_pair(source, target))
             if found is not None:
-                reset_s = self._chance.uniform(6.0, 30.0)
-                self._clock.after(reset_s, lambda: self._reset_if_clogged(found, source, target))
+                reset_s = self.chance.uniform(6.0, 30.0)
+                self.clock.after(reset_s, lambda: self._reset_if_clogged(found, source, target))
 
     def _reset_if_clogged(self, connection: _Connection, source: str, target: str) -> None:
         current = self._connections.get(connection.pair)
@@ -316,33 +328,33 @@ class Network:
         self.clogged.discard((source, target))
         found = self._connections.get(_pair(source, target))
         if found is not None:
-            self._move(found, source, target)
+            found.directions[source, target].move()
 
     def slow_down(self, directions: list[Pair], delay_s: float) -> None:
         """From now on messages take up to `delay_s` in these directions; 0.0: no longer."""
         for source, target in directions:
             self._disturb(_pair(source, target))
             if delay_s:
-                self._delay_s[source, target] = delay_s
+                self.delay_s[source, target] = delay_s
             else:
-                self._delay_s.pop((source, target), None)
+                self.delay_s.pop((source, target), None)
 
     def _disturb(self, pair: Pair) -> None:
-        self.disturbed_at[pair] = self._clock.now
+        self.disturbed_at[pair] = self.clock.now
 
     def well_for_s(self, one: str, other: str) -> float:
         """For how long these two could talk as they should; 0.0 if they can't."""
         pair = _pair(one, other)
         disturbed = (pair, pair[::-1])
         if not self.connected(one, other) or any(
-            direction in self.clogged or direction in self._delay_s for direction in disturbed
+            direction in self.clogged or direction in self.delay_s for direction in disturbed
         ):
             return 0.0
-        return self._clock.now - self.disturbed_at[pair]
+        return self.clock.now - self.disturbed_at[pair]
 
     def heal(self) -> None:
         """All is as it should be."""
-        self.slow_down(sorted(self._delay_s), 0.0)
+        self.slow_down(sorted(self.delay_s), 0.0)
         for source, target in sorted(self.clogged):
             self.unclog(source, target)
 

@@ -13,7 +13,7 @@ from random import Random
 from leoronic.core.effects import Asked, Attached, Detached, Effect
 from leoronic.core.executor_messages import Abandon
 from leoronic.core.membership_messages import Leave, Remember
-from leoronic.core.peer import RECEIVERS, LinkDown, LinkUp, PeerMessage
+from leoronic.core.peer import RECEIVERS, Heartbeat, LinkDown, LinkUp, PeerMessage
 from leoronic.core.queue_messages import QueueStarted, Watching
 from leoronic.core.resources import Capacity
 from leoronic.core.run import FromRunner, ToRunner
@@ -74,12 +74,15 @@ class SimNode:
         self.disturbed_at = 0.0
         self.doubles = False
         self.on_message: Callable[[object], None] | None = None
-        self._story = story
+        self.story = story
         self.life = 0
         self._leaving_life = -1
         self._attaching = 0
+        self.asleep = False
         self._awake_at = 0.0
         self._deferred: deque[Callable[[], None]] = deque()
+        switches = disk.switches
+        self._lets_pass = None if switches.probes and switches.fence else switches.lets_pass
         self._requests = 0
         self._calls: dict[int, tuple[str, Answer]] = {}
 
@@ -100,21 +103,29 @@ class SimNode:
 
     def receive(self, message: object) -> None:
         """A message of another node, or a notice about a connection to it."""
-        if isinstance(message, LinkUp | LinkDown):
+        kind = type(message)
+        if kind is Heartbeat and self.turn_s <= TURN_S_MAX and "membership" in self.actors:
+            # Most of all messages: they don't wait for a turn on top of their way.
+            self.actors["membership"].hand(message)
+        elif kind is LinkUp or kind is LinkDown:
             for actor in ("membership", "replication"):
                 self.send(actor, message)
         else:
-            self.send(RECEIVERS[type(message)], message)
+            self.send(RECEIVERS[kind], message)
 
     # ---- what the hosts need ----
 
     def tell(self, who: str, what: object) -> None:
         """For the story."""
-        self._story.tell(self.clock.now, f"{self.name}.{who}", what)
+        self.story.tell(self.clock.now, f"{self.name}.{who}", what)
 
     def send(self, to: str, message: object) -> None:
         """Cast to an actor, here or as `ACTOR@NODE` elsewhere; lost if it cannot be reached."""
-        if not self.disk.switches.lets_pass(message):
+        if self._lets_pass is not None and not self._lets_pass(message):
+            return
+        actor = self.actors.get(to)
+        if actor is not None:
+            actor.deliver(message)
             return
         name, at, node = to.partition("@")
         if at:
@@ -134,10 +145,6 @@ class SimNode:
         elif to == "control":
             if isinstance(message, QueueStarted):
                 self.send("queue", Watching(True))
-        else:
-            actor = self.actors.get(to)
-            if actor is not None:
-                actor.deliver(message)
 
     def answer(self, request: object, result: object, error: LeoronicError | None) -> None:
         """A call was answered."""
@@ -157,18 +164,17 @@ class SimNode:
 
     def when_awake(self, action: Callable[[], None]) -> None:
         """Do `action` now, or when the pause is over: in the order of asking."""
-        if self.clock.now >= self._awake_at and not self._deferred:
+        if self.asleep:
+            self._deferred.append(action)
+        else:
             action()
-            return
-        if not self._deferred:
-            self.clock.at(self._awake_at, self._wake)
-        self._deferred.append(action)
 
     def _wake(self) -> None:
+        if self.clock.now < self._awake_at:
+            return  # another pause began meanwhile
         while self._deferred and self.clock.now >= self._awake_at:
             self._deferred.popleft()()
-        if self._deferred:
-            self.clock.at(self._awake_at, self._wake)
+        self.asleep = self.clock.now < self._awake_at
 
     def watch(self, who: str, message: object, effects: list[Effect]) -> None:
         """A machine took a message."""
@@ -253,6 +259,7 @@ class SimNode:
             self._end_actor(name, in_order=False)
         self.link.disconnect()
         self._awake_at = 0.0
+        self.asleep = False
         self._deferred.clear()
         self.network.process_ended(self.id)
 
@@ -327,6 +334,8 @@ class SimNode:
     def pause(self, for_s: float) -> None:
         """SIGSTOP: the core makes no progress for a while."""
         self._awake_at = max(self._awake_at, self.clock.now + for_s)
+        self.asleep = True
+        self.clock.at(self._awake_at, self._wake)
         self.disturbed_at = self._awake_at
 
     def well_for_s(self) -> float:

@@ -37,6 +37,12 @@ def is_quiet(node: SimNode) -> bool:
     return journal.idle and not len(queue) and machine._loaded
 
 
+def waits_for_a_time(node: SimNode) -> bool:
+    """Whether the queue is to go on by itself at some time: a retry, an append that failed."""
+    queue = node.actors.get("queue")
+    return isinstance(queue, MachineHost) and queue.timers > 0
+
+
 def check_quiet(node: SimNode) -> None:
     """All that can be checked at a quiet moment; `is_quiet` holds."""
     now = node.time.wall()

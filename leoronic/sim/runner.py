@@ -94,7 +94,7 @@ class RunnerHost:
         self._processes.clear()
 
     def _later(self, delay_s: float, action: Callable[[], None]) -> Handle:
-        return self._clock.after(delay_s, lambda: action() if self._alive else None)
+        return self._clock.timer(delay_s, lambda: action() if self._alive else None)
 
     def _feed(self, event: core.Event) -> None:
         self._events.append(event)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import zlib
+from array import array
 from collections import deque
 
 import msgspec
 
-from leoronic.core.effects import Asked
+from leoronic.core.effects import Asked, Log
 
 STORY_EVENTS_MAX = 20_000
+# What is told is looked at in batches of this size.
+FRESH_EVENTS_MAX = 4096
 TOLD_EVENTS = 60
 LINE_LENGTH_MAX = 260
 # Every process and every entry is told; of other things that repeat, the last one.
@@ -39,22 +42,38 @@ class Story:
     """The last events, and a digest of all: equal digests mean equal runs."""
 
     def __init__(self) -> None:
-        self.digest = 0
+        self._digest = 0
+        self._fresh: list[tuple[float, str, object]] = []
         self._events: deque[tuple[float, str, object]] = deque(maxlen=STORY_EVENTS_MAX)
 
     def tell(self, now: float, who: str, what: object) -> None:
         """`who` met `what` (a message, or words); it becomes text only if it is ever told."""
-        name = name_of(what)
-        self.digest = zlib.crc32(f"{now:.9f} {who} {name}".encode(), self.digest)
-        if name not in DULL:
-            self._events.append((now, who, what))
+        self._fresh.append((now, who, what))
+        if len(self._fresh) >= FRESH_EVENTS_MAX:
+            self._sift()
 
     def mark(self, data: bytes) -> None:
         """Make `data` part of the digest."""
-        self.digest = zlib.crc32(data, self.digest)
+        self._digest = zlib.crc32(data, self._digest)
+
+    @property
+    def digest(self) -> int:
+        """Of all that was told and marked so far."""
+        self._sift()
+        return self._digest
+
+    def _sift(self) -> None:
+        """Digest what is fresh; keep what is not dull."""
+        fresh, self._fresh = self._fresh, []
+        names = [name_of(what) for _, _, what in fresh]
+        self.mark(array("d", [now for now, _, _ in fresh]).tobytes())
+        self.mark(" ".join([who for _, who, _ in fresh]).encode())
+        self.mark(" ".join(names).encode())
+        self._events += [one for one, name in zip(fresh, names, strict=True) if name not in DULL]
 
     def about(self, task: str, node: str = "") -> list[str]:
         """The last events that concern `task` and node name `node` ('' is any), and the faults."""
+        self._sift()
         lines: list[str] = []
         base = task.partition(".")[0]
         seen: set[tuple[str, str]] = set()
@@ -77,11 +96,15 @@ class Story:
 
 def name_of(what: object) -> str:
     """The words themselves, or the type of a message."""
+    if isinstance(what, Log):
+        return what.event
     return what if isinstance(what, str) else type(what).__name__
 
 
 def _text(message: object) -> str:
     """A message as text: its type and what of it is not default."""
+    if isinstance(message, Log):
+        return f"log {message.event} {message.fields}"
     inner = f" {type(message.message).__name__}" if isinstance(message, Asked) else ""
     json = msgspec.json.encode(message, enc_hook=repr).decode()
     return f"{type(message).__name__}{inner} {json}"

@@ -14,6 +14,7 @@ import pytest
 
 from leoronic.actors import addresses, discovery
 from leoronic.actors.addresses import (
+    is_here,
     met_before,
     own_addresses,
     read_remembered,
@@ -119,6 +120,27 @@ async def test_static_peers_and_own_addresses_are_told(tmp_path: Path) -> None:
         ] == sorted(found, key=lambda one: one.source)
         assert [Addresses(["127.0.0.1:7"])] == await home.membership.first(1)
     assert 0 == home.mdns.opened
+
+
+async def test_who_was_learnt_of_is_called_at_once(tmp_path: Path) -> None:
+    """Whom membership names is told to the connections, each time that there is news of it."""
+    home = Home(tmp_path, local_network=False)
+    async with running(home) as tree:
+        actor = tree.find("discovery")
+        for members in (
+            {"one": ["10.0.0.1:7"], "me": ["10.0.0.9:7"]},
+            {"one": ["10.0.0.1:7"]},
+            {"two": ["10.0.0.2:7"], "one": ["10.0.0.1:7"]},
+            {"one": ["10.0.0.3:7"]},
+        ):
+            await actor.cast(Remember(members, {}))
+        expected = [
+            Found(["10.0.0.1:7"], "remembered one"),
+            Found(["10.0.0.2:7"], "remembered two"),
+            Found(["10.0.0.3:7"], "remembered one"),
+        ]
+        told = await home.peers.until(lambda found: expected[-1] in found)
+    assert expected == [message for message in told if isinstance(message, Found)]
 
 
 async def test_a_name_is_looked_up_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,7 +271,7 @@ async def test_a_cookie_that_changes(tmp_path: Path) -> None:
 
 
 async def test_an_address_that_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Membership and the local network are told; both hear where the node is now."""
+    """Membership, the connections and the local network hear where the node is now."""
     own = ["10.0.0.1:7"]
     monkeypatch.setattr(discovery, "own_addresses", lambda host, port: list(own))
     home = Home(tmp_path)
@@ -260,6 +282,7 @@ async def test_an_address_that_changes(tmp_path: Path, monkeypatch: pytest.Monke
         assert [Addresses(["10.0.0.2:7"])] == await home.membership.first(1)
         await home.mdns.until_told()
         assert ("10.0.0.2:7",) == home.mdns.announced[-1].addresses
+        assert [Addresses(["10.0.0.2:7"])] == await home.peers.first(1)
 
 
 async def test_no_network_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,6 +317,13 @@ def test_own_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ["10.0.0.1:7"] == own_addresses("10.0.0.1", 7)
     found[1:] = []
     assert ["127.0.0.1:7", "[::1]:7"] == own_addresses("::", 7)
+
+
+def test_addresses_that_this_machine_has() -> None:
+    """Whatever can be bound; what can't be told is taken for one."""
+    assert [True, True, False, False, True] == [
+        is_here(host) for host in ("127.0.0.1", "127.0.0.9", "192.0.2.1", "2001:db8::1", "fe80::1")
+    ]
 
 
 async def test_addresses_need_no_name_server() -> None:

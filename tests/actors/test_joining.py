@@ -138,6 +138,21 @@ async def test_a_node_that_was_away_is_told_when_it_is_back(three: Three) -> Non
     assert [[shown["cookie"], OLD]] * 2 == [cookies_of(one), cookies_of(two)]
 
 
+async def test_a_node_that_not_all_can_reach(three: Three, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the one that is to tell it can't, another does."""
+    monkeypatch.setattr(joining, "TELL_S", 0.01)
+    monkeypatch.setattr(joining, "TELL_AGAIN_S", 0.01)
+    away = max(three.nodes, key=lambda node: node.id)
+    first = min(three.nodes, key=lambda node: node.id)
+    if away is three.nodes[0]:
+        away = max(three.nodes[1:], key=lambda node: node.id)
+    await three.see(away)
+    shown = await three.cookie("rotate")
+    three.pipes.lost = lambda to, message: {to, message.node} == {away.id, first.id}
+    await three.see()
+    await until(lambda: cookies_of(away) == [shown["cookie"], OLD])
+
+
 async def test_finish_waits_for_all_that_are_there(three: Three) -> None:
     """It is refused while one that is up lacks the new cookie, and tells that one again."""
     await three.cookie("rotate")

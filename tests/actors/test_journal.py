@@ -278,7 +278,8 @@ async def test_a_start_of_what_nobody_has_is_refused(path: Path, monkeypatch: An
     monkeypatch.setattr(module, "UNKNOWN_S", 0.0)
     async with desk(path) as on:
         on.append(1, Started("a", 1, "n", 1.0), sender="runner", specs=True)
-        assert [Appended(1, frozenset({("a", 1)}))] == await on.runner.first(1)
+        none = frozenset({("a", 1)})
+        assert [Appended(1, none, unknown=none)] == await on.runner.first(1)
 
 
 async def test_a_start_that_waits_is_dropped_with_its_sender(path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from leoronic.actors import answers, node_answers
 from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.peer import Answered, Ask
-from leoronic.core.view import DOWN, LEFT, SUSPECT, Member
+from leoronic.core.view import DOWN, LEFT, SUSPECT, Member, UP
 from leoronic.errors import Ambiguous, BadRequest, NotFound, Refused, Unavailable
 from tests.actors.node import Client, Node, joined_nodes
 from tests.actors.peered import Pipes, member
@@ -211,6 +211,17 @@ async def test_exec_skips_who_is_down(pair: Pair) -> None:
         await exec_on(pair, node="lost")
     with pytest.raises(NotFound, match="no node carries the tag 'none'"):
         await exec_on(pair, tag="none")
+
+
+async def test_exec_skips_whom_it_cannot_reach(pair: Pair) -> None:
+    """A node that only others are connected with would not begin: people want it now."""
+    heard = "no direct connection; heard through three"
+    away = member(pair.two.id, "two", UP, tags=["gpu"], reason=heard, linked=False)
+    await pair.see(two=away)
+    found, skipped = await exec_on(pair, all=True)
+    assert (["one"], {"two": f"two: {heard}: ask on another node"}) == (found, skipped)
+    with pytest.raises(Refused, match="no direct connection"):
+        await exec_on(pair, node="two")
 
 
 # ---- tasks ----

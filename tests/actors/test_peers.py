@@ -15,10 +15,11 @@ import structlog
 from leoronic.actors import link_table, peers
 from leoronic.actors.link import Link
 from leoronic.actors.peers import PeersActor
-from leoronic.actors.peers_messages import CookieChanged, Describe, Described, TellLinks
-from leoronic.core.membership_messages import Found
+from leoronic.actors.peers_messages import CookieChanged, Describe, Described, NotAsked, TellLinks
+from leoronic.core.membership_messages import Addresses, Found
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import (
+    Ask,
     Assign,
     Entries,
     Heartbeat,
@@ -66,6 +67,7 @@ class Peer:
         self.membership = settings.pop("membership", None) or Recorder()
         self.replication = settings.pop("replication", None) or Recorder()
         self.runner = Recorder()
+        self.questions = Recorder()
         self.copied: list[str] = []
         self.rejoin: list[str] = []
         self.port = 0
@@ -129,6 +131,7 @@ async def peer_in(folder: Path, node: str, life: int = 1, **settings: Any) -> As
         child("membership", lambda: peer.membership),
         child("replication", lambda: peer.replication, mailbox_max=8),
         child("runner", lambda: peer.runner),
+        child("questions", lambda: peer.questions),
         child("peers", peer.make),
     ) as tree:
         peer.tree = tree
@@ -500,6 +503,37 @@ async def test_new_addresses_are_learnt_from_heartbeats(tmp_path: Path) -> None:
         await a.membership.first(1)
         places = {place.address: place.node for place in (await a.describe()).places}
         assert {b.address: "bbb", "127.0.0.9:1": "bbb"} == places
+
+
+@on_uvloop
+async def test_a_question_that_cannot_leave(tmp_path: Path) -> None:
+    """Who asked is told that there is no connection; of anything else nothing is said."""
+    async with peer_in(tmp_path, "aaa") as a:
+        for message in (
+            Interest("aaa", on=True),
+            Ask("aaa", request=1, cancel=True),
+            Ask("aaa", request=2),
+        ):
+            await a.tell(Outbound("bbb", message))
+        assert [NotAsked("bbb")] == await a.questions.first(1)
+
+
+@on_uvloop
+async def test_an_address_of_its_own_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went by it is closed and called again at once; nothing else is."""
+    async with peer_in(tmp_path, "aaa") as a, peer_in(tmp_path, "bbb") as b:
+        await b.find(a)
+        await a.up("bbb")
+        await b.up("aaa")
+        await b.tell(Addresses(["127.0.0.1:1"]))
+        assert ["aaa"] == await b.links()
+        gone = {"127.0.0.1"}
+        monkeypatch.setattr(peers, "is_here", lambda host: host not in gone)
+        await b.tell(Addresses(["127.0.0.2:1"]))
+        down, _ = await b.membership.first(2)
+        assert LinkDown("aaa", "this machine no longer has the address 127.0.0.1") == down
 
 
 @on_uvloop

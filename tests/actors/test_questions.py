@@ -16,6 +16,7 @@ from leoronic.actors.asking import Answer, ask
 from leoronic.actors.node_answers import NodeInfo
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.peer_commands import PeerCommand, ReadPart
+from leoronic.actors.peers_messages import NotAsked
 from leoronic.actors.questions import LARGE_MAX, PATIENT_MAX, UNDER_WAY_MAX, QuestionsActor
 from leoronic.core import executor_messages
 from leoronic.core.commands import Drain, TagAdd, TagList
@@ -267,6 +268,20 @@ async def test_a_node_that_is_down(sides: tuple[Side, Side], pipes: Pipes) -> No
         await a.ask("b", TagList())
     with pytest.raises(Unavailable, match="zzz is not known"):
         await a.ask("zzz", TagList())
+
+
+async def test_a_node_without_a_connection(sides: tuple[Side, Side], pipes: Pipes) -> None:
+    """A question that could not leave fails at once, however patient its asker; others do not."""
+    pipes.lost = lambda node, message: True
+    asked = asyncio.ensure_future(sides[0].ask("b", TagList()))
+    await until(lambda: sides[0].pending == 1)
+    await sides[0].questions.cast(NotAsked("c"))
+    await sides[0].questions.cast(NotAsked("b"))
+    with pytest.raises(Unavailable, match="no connection to B now"):
+        await asked
+    assert 0 == sides[0].pending
+    pipes.lost = lambda node, message: False
+    assert ["t"] == (await sides[0].ask("b", TagList())).result["tags"]
 
 
 async def test_a_connection_that_breaks(sides: tuple[Side, Side], pipes: Pipes) -> None:

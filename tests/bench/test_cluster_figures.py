@@ -12,7 +12,7 @@ from integration.bench.healing import longest_pause
 from integration.bench.install import Unavailable
 from integration.bench.scale import Size
 from integration.lab import Lab
-from integration.large import Large, names
+from integration.large import Large, count_links, names
 
 
 class StillLab(Lab):
@@ -83,3 +83,16 @@ def test_sizes_are_a_table() -> None:
     assert 3 == len(lines)
     assert "| 2 " in lines[2]
     assert "46.0" in lines[2]
+
+
+def test_links_are_established_connections_of_a_peer_port() -> None:
+    """At either end; those that listen, or have another port, do not count."""
+    told = (
+        "  sl  local_address rem_address   st\n"
+        "   0: 0100000A:5834 00000000:0000 0A 0\n"
+        "   1: 0100000A:5834 0200000A:9C40 01 0\n"
+        "   2: 0100000A:9C41 0300000A:5834 01 0\n"
+        "   3: 0100000A:9C41 0300000A:5834 06 0\n"
+        "   4: 0100000A:9C42 0300000A:0016 01 0\n"
+    )
+    assert 2 == count_links(told)

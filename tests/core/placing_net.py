@@ -10,6 +10,8 @@ from __future__ import annotations
 import itertools
 from collections import deque
 
+from msgspec.structs import replace
+
 from leoronic.core import executor, scheduler
 from leoronic.core.effects import CancelTimer, Effect, Fired, Send, SetTimer
 from leoronic.core.entries import Finished, Started
@@ -30,6 +32,7 @@ from leoronic.core.resources import Capacity
 from leoronic.core.run import AttemptKey, Exited, ExitedMany, Inventory, Runs
 from leoronic.core.scheduler import SchedulerMachine
 from leoronic.core.spec import TaskSpec
+from leoronic.core.view import AskView
 from tests.core.views import make_view
 
 STEPS_MAX = 200_000
@@ -165,6 +168,9 @@ class Net:
                 present = FilesPresent(name, node.files.intersection(message.paths))
                 asker = message.node
                 self._send(name, "scheduler" if asker == name else f"scheduler@{asker}", present)
+            case "membership" if message == AskView("scheduler"):
+                view = replace(make_view(name, *self.nodes), at=self.now)
+                self._mail.append((name, "scheduler", view))
             case "runner" | "scheduler":
                 for effect in node.machines[to].handle(message, self.now):
                     self._perform(name, to, effect)

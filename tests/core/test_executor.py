@@ -111,9 +111,15 @@ class Executor:
             return Send(effect.to, Append(append.sender, 0, append.entries, append.want_specs))
         return effect
 
-    def on_disk(self, *refused: tuple[str, int], **specs: TaskSpec) -> list[Effect]:
+    def on_disk(
+        self,
+        *refused: tuple[str, int],
+        unknown: tuple[tuple[str, int], ...] = (),
+        **specs: TaskSpec,
+    ) -> list[Effect]:
         """The last append is on disk."""
-        return self.told(Appended(self.token, frozenset(refused), specs))
+        both = frozenset({*refused, *unknown})
+        return self.told(Appended(self.token, both, specs, unknown=frozenset(unknown)))
 
     def running(self, *tasks: str) -> None:
         """These tasks run, one cpu each."""
@@ -392,7 +398,7 @@ def test_what_the_runner_no_longer_has_is_lost(hold: bool) -> None:
         freed(("a", 1)),
         offer(fresh=True, queued=[("a", 1)]),
     ] == executor.told(Inventory([], [], LIFE))
-    assert [to_host(Forget([("a", 1)]))] == executor.on_disk()
+    assert [to_host(Forget([("a", 1)])), freed(("a", 1))] == executor.on_disk()
 
 
 def test_what_never_reached_this_runner_is_sent_again() -> None:
@@ -746,12 +752,15 @@ def test_an_unknown_class_is_declined(ready: Executor) -> None:
 
 
 def test_a_start_of_what_is_not_known_here_is_given_back(ready: Executor) -> None:
-    """The owner's entries are still under way: to be tried again a little later."""
+    """The owner's entries were still under way: to be tried again a little later.
+
+    Even if they came between the refusal and its being told.
+    """
     ready.told(assign(item("c"), owner="m"))
     assert [
         Send("scheduler", Freed("n", [(("c", 1), None)])),
         to("m", Freed("n", declined=[("c", 1)], retry_s=LATER_S)),
-    ] == ready.on_disk(("c", 1))
+    ] == ready.on_disk(unknown=(("c", 1),), c=TaskSpec("x"))
 
 
 def test_who_holds_less_is_let_in_first(ready: Executor) -> None:

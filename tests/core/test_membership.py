@@ -5,13 +5,15 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from leoronic.core.effects import Effect, Send
 from leoronic.core.health import LocalHealth
 from leoronic.core.membership import MembershipMachine, Start
 from leoronic.core.membership_messages import Addresses, Leave
 from leoronic.core.peer import Heartbeat, LinkDown, LinkUp, Probe, ProbeAnswer
+from leoronic.core.replication_messages import CatchUp, Ready
 from leoronic.core.resources import Capacity
 from leoronic.core.timeouts import lan, local
-from leoronic.core.view import AskView, Standing
+from leoronic.core.view import AskView, Standing, View
 from tests.core.mesh import Mesh
 
 
@@ -31,6 +33,12 @@ def states(mesh: Mesh) -> set[str]:
 def deaths(mesh: Mesh) -> list[tuple[str, str]]:
     """(who says so, who is down)."""
     return [(node.id, down.node) for node in mesh.nodes.values() for down in node.downs]
+
+
+def sent_views(effects: list[Effect]) -> list[View]:
+    """The views among what was said."""
+    sent = (effect.message for effect in effects if isinstance(effect, Send))
+    return [message for message in sent if isinstance(message, View)]
 
 
 def test_all_learn_of_each_other(mesh: Mesh) -> None:
@@ -91,6 +99,40 @@ def test_after_a_long_pause_of_its_own_a_node_blames_nobody(mesh: Mesh) -> None:
     mesh.run(40)
     assert {"c"} == {down for _, down in deaths(mesh)}
     assert {"up"} == states(mesh)
+
+
+def test_who_may_have_been_given_up_is_not_ready_before_it_has_caught_up(mesh: Mesh) -> None:
+    """From the first view after the pause, whatever it is told first; a short one does not count.
+
+    What replication said before it knew of the pause is of no use.
+    """
+    node = mesh.nodes["c"]
+    machine = node.machines["membership"]
+    now = mesh.now + node.clock_offset + 3.0
+    [view] = sent_views(machine.handle(AskView("queue"), now))
+    assert view.members["c"].ready
+    now += 5.0
+    effects = machine.handle(AskView("queue"), now)
+    assert Send("replication", CatchUp()) in effects
+    assert {False} == {view.members["c"].ready for view in sent_views(effects)}
+    sent = [effect.message for effect in effects if isinstance(effect, Send)]
+    assert {False} == {beat.ready for beat in sent if isinstance(beat, Heartbeat)}
+    machine.handle(Ready({}, since=now - 5.0), now)
+    assert not machine.ready
+    machine.handle(Ready({}, since=now), now)
+    assert machine.ready
+
+
+def test_after_a_long_pause_a_node_is_ready_again(mesh: Mesh) -> None:
+    """Once a peer has told it what it missed."""
+    mesh.nodes["c"].paused_until = mesh.now + 20
+    mesh.run(19)
+    mesh.nodes["a"].write(10)
+    seen = len(mesh.nodes["c"].views)
+    mesh.run(10)
+    ready = [view.members["c"].ready for view in mesh.nodes["c"].views[seen:]]
+    assert (False, True) == (ready[0], ready[-1])
+    assert mesh.same()
 
 
 def test_a_pause_of_all_kills_nobody(mesh: Mesh) -> None:

@@ -20,12 +20,16 @@ from leoronic.core.replication_messages import (
     AskStable,
     AwaitCopies,
     Body,
+    CatchUp,
     Misbehaved,
     PageRead,
     PeerVector,
+    ReadPage,
+    Rejoin,
     Take,
     Taken,
     VectorLoaded,
+    Written,
 )
 from leoronic.core.view import About, AskView
 from tests.core.mesh import FakeJournal, Mesh
@@ -519,6 +523,58 @@ def test_what_is_parked_is_bounded() -> None:
     for number in range(2, 100):
         machine.handle(Push("b", b"x" * (1 << 20), number, 1), 1.0)
     assert machine._peers["b"].parked_bytes <= PARKED_BYTES_MAX
+
+
+def test_a_page_may_be_ahead_of_what_the_journal_has_told() -> None:
+    """It is read from the disk: a peer may hold an own entry before `Written` tells of it."""
+    machine = replication.ReplicationMachine("a")
+    sent: list[object] = []
+
+    def hand(message: object) -> None:
+        sent.extend(e.message for e in machine.handle(message, 1.0) if isinstance(e, Send))
+
+    hand(replication.Start())
+    hand(VectorLoaded("a", {}, {}))
+    hand(LinkUp("b", About("b", "1", 1), "b:1", 1))
+    hand(Pull("b", {}, 7))
+    [read] = [message for message in sent if isinstance(message, ReadPage)]
+    body = Body("a", 1, b"{}")
+    hand(PageRead(read.token, [body], 1, True, {"a": 1}, {}))
+    hand(Have("b", {"a": 1}))
+    hand(Push("b", b"{}", 1, 1, {"a": 1}))
+    assert not any(isinstance(message, Misbehaved | Rejoin) for message in sent)
+    assert not any(isinstance(message, Take) for message in sent)
+    hand(Written([body]))
+    assert {"a": 1} == machine.have
+    assert 1 == sum(isinstance(message, Take) for message in sent)
+
+
+def test_who_stood_still_catches_up_again(mesh: Mesh) -> None:
+    """It is not ready before a peer has answered what it asks now."""
+    node = mesh.nodes["c"]
+    machine = node.machines["replication"]
+    mesh.keep_messages = True
+    since = mesh.now + node.clock_offset
+    node.cast("replication", CatchUp())
+    mesh.run(0.0005)
+    assert ["c"] == [one for one, _, message in mesh.messages if isinstance(message, Pull)]
+    assert not machine.ready
+    mesh.run(0.1)
+    assert (True, since) == (machine.ready, machine._told_ready().since)
+
+
+def test_who_stood_still_and_finds_nobody_is_ready_after_5_s() -> None:
+    """As at its start."""
+    mesh = Mesh("ab")
+    mesh.run(3)
+    mesh.kill("b", told=True)
+    node = mesh.nodes["a"]
+    mesh.run(1)
+    node.cast("replication", CatchUp())
+    mesh.run(4.9)
+    assert not node.machines["replication"].ready
+    mesh.run(0.2)
+    assert node.machines["replication"].ready
 
 
 def test_what_an_earlier_life_asked_is_void() -> None:

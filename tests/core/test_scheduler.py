@@ -32,6 +32,7 @@ from leoronic.core.scheduler import (
     ENTRIES_S,
     FILES_EVERY_S,
     OUTSTANDING_S,
+    STILL_S,
     SchedulerMachine,
     Start,
 )
@@ -40,6 +41,8 @@ from leoronic.core.spec import TaskSpec
 from leoronic.core.view import AskView, View
 from tests.core.views import make_view
 
+ORIGIN = "mm"
+"""A node that is gone, and that n stands in for, beside m and o as well."""
 NODE = Capacity(2000, 100, 100, (("gpu", 1.0),))
 
 
@@ -67,8 +70,15 @@ class Scheduler:
         assert self.machine._barriers.is_clear("n")
 
     def told(self, message: object) -> list[Effect]:
-        """What it says, timers apart."""
+        """What it says, timers apart; who asks for the view is told it at once."""
+        if isinstance(message, View):
+            message = structs.replace(message, at=self.now)
         self.effects = self.machine.handle(message, self.now)
+        ask = Send("membership", AskView("scheduler"))
+        if ask in self.effects and self.machine._view is not None:
+            self.effects.remove(ask)
+            view = structs.replace(self.machine._view, at=self.now)
+            self.effects += self.machine.handle(view, self.now)
         return [effect for effect in self.effects if not isinstance(effect, SetTimer)]
 
     def timers(self) -> list[Effect]:
@@ -514,7 +524,7 @@ def test_interest_is_told_and_lost() -> None:
 def test_nothing_is_placed_before_all_have_told_what_they_have() -> None:
     """After a start: what an earlier life assigned may be about to run anywhere."""
     scheduler = Scheduler("m", "o")
-    other = scheduler.classes.intern(TaskSpec("x"), "origin")
+    other = scheduler.classes.intern(TaskSpec("x"), ORIGIN)
     scheduler.offer(seen=0)
     items = [scheduler.item("a"), scheduler.item("b")]
     asked = interests(scheduler.told(Offered(other, items)))
@@ -537,7 +547,7 @@ def test_nothing_is_placed_before_all_have_told_what_they_have() -> None:
 def test_who_can_not_be_reached_is_waited_for_a_while() -> None:
     """It counts as there, as others hear it; some day the tasks must go on."""
     scheduler = Scheduler("m")
-    other = scheduler.classes.intern(TaskSpec("x"), "origin")
+    other = scheduler.classes.intern(TaskSpec("x"), ORIGIN)
     asked = interests(scheduler.told(Offered(other, [scheduler.item("a")])))
     assert {} == placed(scheduler.offer(seen=asked["n"].number))
     assert ["first it must be known what runs on name-m"] == (
@@ -560,7 +570,7 @@ def test_what_is_numbered_does_not_depend_on_the_clock() -> None:
 def test_who_leaves_is_not_waited_for() -> None:
     """Nor for the time it takes entries of others to arrive."""
     scheduler = Scheduler("m")
-    other = scheduler.classes.intern(TaskSpec("x"), "origin")
+    other = scheduler.classes.intern(TaskSpec("x"), ORIGIN)
     asked = interests(scheduler.told(Offered(other, [scheduler.item("a")])))
     scheduler.offer(seen=asked["n"].number)
     assert {"n": ["a"]} == placed(scheduler.told(make_view("n", "m down")))
@@ -736,3 +746,28 @@ def test_an_offer_that_comes_too_late_is_not_used() -> None:
     effects = scheduler.offer(node="m")
     assert {"m": False} == {node: one.on for node, one in interests(effects).items()}
     assert ["n"] == list(scheduler.machine.placement.nodes)
+
+
+def test_who_heard_nothing_for_a_while_asks_whether_it_still_owns_anything() -> None:
+    """Before it places anything: its process may have stood still, and been given up."""
+    scheduler = two()
+    machine, now = scheduler.machine, scheduler.now + STILL_S + 0.1
+    waits = Offered(scheduler.task_class(), [scheduler.item("d")])
+    effects = machine.handle(waits, now)
+    assert Send("membership", AskView("scheduler")) in effects
+    assert {} == placed(effects)
+    old = structs.replace(make_view("n", "m"), at=now - 0.01)
+    assert {} == placed(machine.handle(old, now + 0.01))
+    again = machine.handle(Fired("view"), now + STILL_S)
+    assert Send("membership", AskView("scheduler")) in again
+    new = structs.replace(make_view("n", "m"), at=now + STILL_S)
+    assert ["d"] == [
+        t for tasks in placed(machine.handle(new, now + STILL_S)).values() for t in tasks
+    ]
+
+
+def test_alone_nobody_else_can_own_anything(scheduler: Scheduler) -> None:
+    """So there is nothing to ask."""
+    task_class = scheduler.task_class()
+    offered = Offered(task_class, [scheduler.item("a")])
+    assert {"n": ["a"]} == placed(scheduler.machine.handle(offered, scheduler.now + 60.0))

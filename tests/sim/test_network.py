@@ -18,6 +18,7 @@ class Station:
         self.id = id
         self.clock = clock
         self.listening = True
+        self.asleep = False
         self.got: list[object] = []
 
     def about(self) -> About:
@@ -47,10 +48,7 @@ def connected(seed: int = 1) -> tuple[Clock, Network, Station, Station]:
 
 
 def run(clock: Clock, for_s: float) -> None:
-    until = clock.now + for_s
-    clock.at(until, lambda: None)
-    while clock.now < until:
-        clock.step()
+    clock.run(clock.now + for_s)
 
 
 def probes(station: Station) -> list[str]:
