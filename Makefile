@@ -4,10 +4,11 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-SEEDS ?= 1000
+SEEDS ?= 2000
+MINUTES ?= 10
 N ?= 5
 
-.PHONY: help env demo cluster test lint check format integration sim bench clean
+.PHONY: help env demo cluster test lint check format integration sim soak bench clean
 
 help:
 	@echo "make demo         a node, tasks through every door, and the results"
@@ -16,6 +17,7 @@ help:
 	@echo "make check        format, lint, types, layers, quick tests: before each commit"
 	@echo "make integration  real processes: kill -9, full disks, hostile input"
 	@echo "make sim          the simulator, SEEDS=$(SEEDS)"
+	@echo "make soak         five machines, random faults for MINUTES=$(MINUTES) (root; iproute2, nftables)"
 	@echo "make bench        every figure beside its rivals"
 
 env: $(VENV)/.ready
@@ -53,6 +55,9 @@ integration: env
 
 sim: env
 	$(BIN)/python -m leoronic.sim --seeds $(SEEDS)
+
+soak: env
+	$(BIN)/python -m integration.soak --minutes $(MINUTES)
 
 bench: env
 	$(BIN)/python -m integration.bench

@@ -107,7 +107,7 @@ def test_rotation(stack: ExitStack, tmp_path: Path) -> None:
     rotated = told(b, "cookie", "rotate")
     new = told(a, "cookie", "show", "--secret")
     assert old != new
-    assert "lack it: c" in rotated
+    assert "not there to ask: c" in rotated
     refused = leoronic(a, "cookie", "rotate", code=1).stderr
     assert "finish" in refused
     assert [new, old] == (b.state / "cookie").read_text().split()

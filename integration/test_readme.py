@@ -54,6 +54,10 @@ def test_the_tour_works_word_by_word(tmp_path: Path) -> None:
     log = tmp_path / "leoronic-tour" / "node.log"
     told = f"{done.stdout}\n--\n{done.stderr}\n--\n{log.read_text() if log.exists() else ''}"
     assert 0 == done.returncode, told
+    cookie = (tmp_path / "leoronic-attic" / ".leoronic" / "cookie").read_text().strip()
+    for file in tmp_path.glob("leoronic-*/*.log"):
+        assert cookie not in file.read_text(), f"the secret is in {file}"
+    assert cookie not in done.stdout + done.stderr
     position = 0
     for expected in EXPECTED:
         position = done.stdout.find(expected, position)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import socket
 import statistics
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +97,7 @@ def test_the_port_is_in_use(tmp_path: Path) -> None:
         f"leoronic: cannot start: 127.0.0.1:{port} is in use, perhaps by another node on this "
         f"machine: choose another port with --listen :{port + 1}"
     )
-    assert expected == node.tail().splitlines()[-1]
+    assert [expected] == node.tail().splitlines()
 
 
 @pytest.mark.parametrize("loopback", ["up", "down"])
@@ -169,6 +171,71 @@ def test_term_drains(start_node: StartNode, number: signal.Signals) -> None:
     ended = node.wait(running, waiting, late)
     assert [("succeeded", 1)] * 3 == [(task["state"], task["attempt"]) for task in ended]
     assert b"whole\n" == node.output(running)
+
+
+@pytest.mark.parametrize("ends", ["the terminal", "the terminal, with nohup"])
+def test_its_terminal_is_closed(tmp_path: Path, ends: str) -> None:
+    """The node drains and stops in order, nothing is left; with nohup it goes on, silently."""
+    ours, theirs = pty.openpty()
+    node = Node(tmp_path / "node")
+    command = [*ends.split()[3:], sys.executable, "-m", "leoronic", "start"]
+    command += ["--root", str(node.root), *node.options]
+    try:
+        node.process = subprocess.Popen(
+            ["setsid", "--ctty", *command],
+            cwd=node.root, env=node.environment, stdin=theirs, stdout=theirs, stderr=theirs,
+        )  # fmt: skip
+        os.close(theirs)
+        node.stderr.touch()
+        node.wait_ready()
+        [running] = node.submit("sleep 2; echo whole")
+        node.wait_state(running, "running")
+        os.close(ours)
+        if "nohup" in ends:
+            assert "succeeded" == node.wait(running)[0]["state"]
+            assert "up" == node.ask_state()
+            old = node.core_pid()
+            os.kill(old, signal.SIGKILL)
+            wait_until(lambda: node.core_pid() != old and node.answers(), "a new core")
+            assert "succeeded" == node.run("true")["state"]
+            assert 0 == node.stop()
+        else:
+            wait_until(lambda: node.ask_state() == "draining", "it drains")
+            # A shell that ends tells its jobs, and the kernel tells them again.
+            os.kill(node.keeper_pid(), signal.SIGHUP)
+            assert 0 == node.wait_stopped()
+        node.start()
+        assert ("succeeded", 1) == (node.show(running)["state"], node.show(running)["attempt"])
+        assert b"whole\n" == node.output(running)
+    finally:
+        node.close()
+
+
+def test_a_peer_that_does_not_answer(tmp_path: Path) -> None:
+    """It is told once, with what to look at, and once more when it answers."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    address = f"127.0.0.1:{port}"
+    cookie = {"LEORONIC_COOKIE": new_cookie()}
+    node = Node(tmp_path / "node", "--peer", address, environment=cookie)
+    other = Node(tmp_path / "other", environment=cookie, listen=address)
+
+    def told(event: str) -> list[dict[str, Any]]:
+        return [one for one in node.events() if one["event"] == event]
+
+    try:
+        node.start()
+        wait_until(lambda: told("peer does not answer"), "a warning", within_s=20)
+        other.start()
+        wait_until(lambda: told("peer answers"), "good news", within_s=40)
+        [warning] = told("peer does not answer")
+        assert ("warning", address) == (warning["level"], warning["address"])
+        assert "refused" in warning["reason"]
+        assert f"{port}/tcp" in warning["hint"]
+        assert [address] == [one["address"] for one in told("peer answers")]
+    finally:
+        node.close()
+        other.close()
 
 
 def test_a_second_term_stops_at_once(start_node: StartNode) -> None:

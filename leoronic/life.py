@@ -27,7 +27,7 @@ from leoronic.core.quantity import format_duration, format_size
 from leoronic.errors import BadRequest, Unavailable
 from leoronic.itself import Itself
 from leoronic.logs import tell
-from leoronic.runtime.keeper import ESCALATED
+from leoronic.runtime.keeper import AGAIN, ESCALATED
 from leoronic.runtime.keeper_link import ForkLauncher, KeeperLink
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.memory import give_back
@@ -36,8 +36,7 @@ from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
 READY = "ready"
 ASK_AGAIN_S = 0.05
 SETTLED_S = 2.0
-# Any code but those of `runtime/keeper.py`: it starts the core again.
-ANEW = 75
+ANEW_AGAIN_S = 30.0
 
 
 class Core:
@@ -61,6 +60,7 @@ class Core:
         self._stop_asked: asyncio.Event
         self._stop_now: asyncio.Event
         self._anew: asyncio.Event
+        self._anew_reason = ""
         safe = ["-P"] if sys.flags.safe_path else []
         command = [sys.executable, *safe, "-m", "leoronic", *arguments, "--lock", str(lock)]
         self._link = KeeperLink(link, command, pass_fds=(lock,))
@@ -76,7 +76,7 @@ class Core:
         self._link.open()
         told = begin_anew(self._config.state_dir, time.time() - self._config.retention_s)
         if told:
-            self._log.error("this node has begun anew", why=told)
+            self._log.warning("this node has begun anew", why=told)
         nodes = Nodes(lambda: self._itself.node, self._config.name)
         spec = node_tree(self._itself, self._info(), nodes, self._begin_anew)
         tree = Tree(spec, launcher=ForkLauncher(self._link))
@@ -103,7 +103,7 @@ class Core:
         if self._anew.is_set():
             await tree.stop(survivors=False)
             self._link.close()
-            return ANEW
+            return AGAIN
         # Said while the connections are there, it spares the others from finding out.
         await tree.find("membership").cast(Leave())
         await tree.stop(survivors=True)
@@ -174,8 +174,21 @@ class Core:
 
     def _begin_anew(self, reason: str) -> None:
         """End this life; the next one, in a moment, has a new identity and an empty journal."""
-        self._log.error("this node begins anew", reason=reason)
-        note_begin_anew(self._config.state_dir, reason)
+        if self._anew_reason:
+            return  # More than one of the others may say so.
+        self._anew_reason = reason
+        self._log.warning("this node begins anew", reason=reason)
+        self._order_anew()
+
+    def _order_anew(self) -> None:
+        try:
+            note_begin_anew(self._config.state_dir, self._anew_reason)
+        except OSError as error:
+            # On a full disk, say: nothing is given up before the order to do so is safe.
+            self._log.error("cannot begin anew yet", reason=str(error), again_s=ANEW_AGAIN_S)
+            loop = asyncio.get_running_loop()
+            loop.call_later(ANEW_AGAIN_S, self._order_anew)
+            return
         self._anew.set()
 
     # ---- telling ----

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
 from types import TracebackType
+from typing import Any
 
 import orjson
 
@@ -16,6 +18,35 @@ from leoronic.runtime.log import structlog
 def logs_are_text(log_format: str | None) -> bool:
     """Whether lines are for a person. `log_format`: `json`, `text`, None to find out."""
     return log_format == "text" or (log_format is None and sys.stderr.isatty())
+
+
+class _Output(io.FileIO):
+    """A descriptor to write to; what it does not take is dropped.
+
+    A terminal that was closed, a pipe nobody reads, a full disk: a node goes on without its log.
+    """
+
+    def write(self, data: Any) -> int:
+        """Write some of `data`; how many bytes are done with."""
+        try:
+            written: int | None = super().write(data)
+        except OSError:
+            written = None
+        return len(data) if written is None else written
+
+
+def keep_writing() -> None:
+    """From now on no write to stdout or stderr fails, in this process and its forks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            continue  # It was closed before the start.
+        stream.flush()
+        raw = _Output(stream.fileno(), "w", closefd=False)
+        lasting = io.TextIOWrapper(
+            io.BufferedWriter(raw), stream.encoding, stream.errors, line_buffering=True
+        )
+        setattr(sys, name, lasting)
 
 
 def configure_logs(node: str, log_format: str | None) -> None:
@@ -31,6 +62,7 @@ def configure_logs(node: str, log_format: str | None) -> None:
         return event
 
     processors: list[structlog.typing.Processor] = [
+        _without_what_is_told,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -75,6 +107,15 @@ def _log_uncaught(
     kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
 ) -> None:
     structlog.get_logger().critical("uncaught error", reason=kind.__name__, exc_info=error)
+
+
+def _without_what_is_told(
+    _logger: object, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """What a person can mend at a start is told in one sentence (`Core.run`): that is enough."""
+    if event["event"] == "start_failed" and str(event.get("reason")).startswith("BadRequest: "):
+        raise structlog.DropEvent
+    return event
 
 
 def _to_json(event: object, default: object = None, **_options: object) -> bytes:

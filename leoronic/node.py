@@ -17,7 +17,7 @@ from typing import Any
 
 from leoronic.config import Config, environment, forget_cookie, given_cookie, read_config
 from leoronic.errors import BadRequest
-from leoronic.logs import configure_logs, tell
+from leoronic.logs import configure_logs, keep_writing, tell
 from leoronic.runner.actor import RunnerActor
 from leoronic.runner.config import RunnerConfig
 from leoronic.runtime.host import run_host
@@ -32,6 +32,7 @@ SWITCH_S = 0.0005
 def main(arguments: Sequence[str]) -> int:
     """`leoronic [start] ...`: run a node until it is stopped; returns the exit code."""
     arguments = list(arguments)
+    keep_writing()
     adopt, lock = _adoption(arguments)
     try:
         config = read_config(arguments, environment())
@@ -80,7 +81,8 @@ def _lock(config: Config) -> int:
         pid = os.read(lock, 20).decode(errors="replace").split("\n")[0]
         raise BadRequest(
             f"a node runs in {config.root} already (process {pid}); "
-            "start this one elsewhere with --root DIR"
+            "start this one elsewhere with --root DIR; to join others with it, stop it first "
+            "(`leoronic stop`), then start it again with this line"
         ) from None
     os.ftruncate(lock, 0)
     os.write(lock, f"{os.getpid()}\n".encode())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from leoronic.logs import configure_logs, logs_are_text
+from leoronic.logs import configure_logs, keep_writing, logs_are_text
 from leoronic.runtime.log import get_logger, structlog
 
 
@@ -107,6 +108,30 @@ def _coloured(monkeypatch: pytest.MonkeyPatch) -> str:
     stderr = configured(monkeypatch, None, terminal=True)
     get_logger().info("ready")
     return stderr.text()
+
+
+def test_nobody_reads_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written before arrives; what is written after is dropped, and nothing is raised."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        monkeypatch.setattr(sys, "stdout", stream)
+        keep_writing()
+        configure_logs("one", "json")
+        get_logger().info("before")
+        assert b"before" in os.read(read, 1000)
+        os.close(read)
+        get_logger().info("after")
+        print("x" * 100_000, flush=True)
+        print("x", file=sys.stderr)
+
+
+def test_what_people_are_told_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start that fails by what a person can mend is told by who starts; a bug is logged."""
+    stderr = configured(monkeypatch)
+    get_logger().error("start_failed", child="peers", reason="BadRequest: in use", exc_info=None)
+    get_logger().error("start_failed", child="peers", reason="KeyError: 1", exc_info=None)
+    assert ["KeyError: 1"] == [line["reason"] for line in stderr.lines()]
 
 
 def test_what_the_standard_library_logs(monkeypatch: pytest.MonkeyPatch) -> None:

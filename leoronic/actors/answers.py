@@ -14,11 +14,13 @@ from leoronic.actors.node_answers import NodeAnswers, NodeInfo
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.peer_commands import PeerCommand, TakeCookie
 from leoronic.core import commands
+from leoronic.core.addresses import PORT, parse_address
 from leoronic.core.arrays import split_element
 from leoronic.core.queue_messages import Accepted, ChangedTasks, ChangeTasks, SubmitSpecs
 from leoronic.core.scheduler_messages import Explain
 from leoronic.core.spec import TaskSpec
 from leoronic.core.validate import parse_in_slices
+from leoronic.core.view import Member
 from leoronic.errors import BadRequest, NotFound, Refused, Unavailable
 from leoronic.journal.reads import Reads
 from leoronic.journal.rows import TaskRow
@@ -66,6 +68,7 @@ class Answers:
         self._cluster = cluster
         self.of_nodes = of_nodes
         self.joining = joining
+        of_nodes.ask_places(joining.places)
         self._queue = queue
         self._scheduler = scheduler
         self._questions = questions
@@ -156,8 +159,29 @@ class Answers:
         nodes: dict[str, list[str]] = {}
         mine = live.owner in ("", self._nodes.me)
         if live.state == "waiting" and not live.reasons and mine:
-            nodes = await self._scheduler.call(Explain(live.class_number), timeout_s=_CALL_S)
+            told = await self._scheduler.call(Explain(live.class_number), timeout_s=_CALL_S)
+            nodes = self._with_missed(told)
         return {"id": task, "state": live.state, "reasons": live.reasons, "nodes": nodes}
+
+    def _with_missed(self, told: dict[str, list[str]]) -> dict[str, list[str]]:
+        """What the scheduler says of each node, and why others are no choice."""
+        found = dict(told)
+        for node, member in self._nodes.members().items():
+            if member is None or node == self._nodes.me:
+                continue
+            name = member.about.name
+            if not member.alive:
+                why = f"{member.state}: {member.reason}" if member.reason else member.state
+                found[self._nodes.name(node) if name in found else name] = [why]
+            elif not member.linked:
+                me = self._nodes.members()[self._nodes.me]
+                why = (
+                    f"no direct connection between {self._nodes.name(node)} and "
+                    f"{self._nodes.name(self._nodes.me)}: open port {_port(me)}/tcp between them"
+                )
+                shared = f"{name} ({node})"
+                found[shared if shared in found else name] = [why]
+        return found
 
     async def splits(self, command: commands.Splits) -> dict[str, Any]:
         """What ran twice."""
@@ -221,6 +245,12 @@ class Answers:
 
 
 _STATES = ("waiting", "blocked", "held", "running", "succeeded", "failed", "cancelled")
+
+
+def _port(member: Member | None) -> int:
+    """Where the node listens for others."""
+    addresses = member.about.addresses if member is not None else []
+    return parse_address(addresses[0]).port if addresses else PORT
 
 
 def _failed_tasks(reads: Reads) -> list[str]:

@@ -22,6 +22,7 @@ from leoronic.journal.leaving import own_live_specs
 from leoronic.runtime.actor import Actor
 
 SLICE_TASKS = 500
+LEFT_TOLD_MAX = 20
 LOOK_S = 1.0
 CALL_S = 60.0
 
@@ -52,11 +53,18 @@ def begin_anew(state_dir: Path, since: float) -> str:
         carried = state_dir / _CARRIED
         known = _decoder.decode(carried.read_bytes()) if carried.exists() else []
         # What is read a second time, as a power cut came in between, replaces what it was.
-        specs = {spec.id: spec for spec in [*known, *own_live_specs(database, since)]}
+        found, left = own_live_specs(database, since)
+        specs = {spec.id: spec for spec in [*known, *found]}
         # Only once they are safe elsewhere may the journal go.
         _write(carried, _encoder.encode(list(specs.values())))
-        aside = set_aside(database).name
+        aside = set_aside(database, "earlier").name
         told = f"{told}, its old journal is kept as {aside}, {len(specs)} tasks are carried over"
+        if left:
+            # Nobody would know any more that a person must look at them first.
+            some = ", ".join(left[:LEFT_TOLD_MAX])
+            told += f", {len(left)} that were held or must not run twice are left there: {some}"
+    # It begins as a new node does: nothing is missing.
+    (state_dir / "node").unlink(missing_ok=True)
     order.unlink()
     return told
 
@@ -68,6 +76,12 @@ def _write(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
+    # The name must be on the disk, too, before what it stands for is moved away.
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 class CarryingActor(Actor):

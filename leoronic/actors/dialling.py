@@ -5,6 +5,7 @@ Pure: times are seconds of any steady clock, handed in.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -15,6 +16,9 @@ MET_WAIT_S_MAX = 5.0
 # It is this node itself; but addresses are given to other machines some day.
 OWN_WAIT_S = 300.0
 ADDRESSES_MAX = 2048
+# Whom a person named, and who has not answered for so long, is worth a word.
+SILENT_S = 10.0
+NAMED = "static "
 DIALS_MAX = 8
 
 
@@ -24,6 +28,7 @@ class Place:
 
     `reason`: why nobody was met the last time. `sources`: who told of it. It is called at `at`;
     `dialling` while that is under way. `own`: it is this node's.
+    `missed_at`: since when nobody is met.
     """
 
     address: str
@@ -34,6 +39,7 @@ class Place:
     wait_s: float = 0.0
     own: bool = False
     dialling: bool = False
+    missed_at: float | None = None
     sources: set[str] = field(default_factory=set)
 
 
@@ -46,6 +52,8 @@ class AddressBook:
         self._places: dict[str, Place] = {}
         self._told: dict[str, frozenset[str]] = {}
         self._dialling = 0
+        # By source: what was said of its silence since it answered the last time.
+        self._said: defaultdict[str, set[str]] = defaultdict(set)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -109,6 +117,8 @@ class AddressBook:
         place.wait_s = min(most_s, max(WAIT_S_MIN, 2 * place.wait_s))
         place.at = now + place.wait_s
         is_news = place.reason != reason
+        if place.missed_at is None:
+            place.missed_at = now
         place.reason, place.own = reason, False
         self._drop_unwanted(place)
         return is_news
@@ -118,6 +128,7 @@ class AddressBook:
         place = self._over(address)
         if place is not None:
             place.node, place.met, place.reason, place.own = node, True, "", False
+            place.missed_at = None
             place.wait_s, place.at = WAIT_S_MIN, now + WAIT_S_MIN
 
     def is_own(self, address: str, now: float) -> None:
@@ -125,7 +136,46 @@ class AddressBook:
         place = self._over(address)
         if place is not None:
             place.own, place.node, place.met, place.reason = True, "", False, ""
+            place.missed_at = None
             place.at = now + OWN_WAIT_S
+
+    def silent(
+        self, address: str, now: float, connected: Callable[[str], bool]
+    ) -> list[tuple[str, str]]:
+        """Whom people named (`static NAME`) with this address, and who answers at none of theirs.
+
+        As (name, why), once they have been silent for `SILENT_S`; each reason once, until they
+        have answered.
+        """
+        place = self._places.get(address)
+        found = []
+        for source in sorted(place.sources) if place is not None else []:
+            places = self._places_of(source)
+            if not source.startswith(NAMED) or any(
+                one.missed_at is None or now - one.missed_at < SILENT_S or connected(one.node)
+                for one in places
+            ):
+                continue
+            why = "; ".join(dict.fromkeys(one.reason for one in places))
+            if why not in self._said[source]:
+                self._said[source].add(why)
+                found.append((source.removeprefix(NAMED), why))
+        return found
+
+    def answered(self, node: str) -> list[str]:
+        """`node` is connected: those told by `silent` whom it stands for; each once."""
+        found = [
+            source
+            for source in sorted(self._said)
+            if any(place.node == node for place in self._places_of(source))
+        ]
+        for source in found:
+            del self._said[source]
+        return [source.removeprefix(NAMED) for source in found]
+
+    def _places_of(self, source: str) -> list[Place]:
+        addresses = sorted(self._told.get(source, ()))
+        return [self._places[address] for address in addresses if address in self._places]
 
     def lost(self, node: str, now: float) -> None:
         """The connection to `node` is gone: call where it was soon."""

@@ -12,9 +12,9 @@ from typing import Any
 
 from leoronic.actors.asking import ask
 from leoronic.actors.node_answers import NodeInfo
-from leoronic.actors.nodes import Nodes
+from leoronic.actors.nodes import NAMES_MAX, Nodes
 from leoronic.actors.peer_commands import TakeCookie
-from leoronic.actors.peers_messages import CookieChanged
+from leoronic.actors.peers_messages import CookieChanged, Describe, Described, PlaceFacts
 from leoronic.core import commands
 from leoronic.core.addresses import best_first, join_line
 from leoronic.errors import BadRequest, LeoronicError, Refused
@@ -30,7 +30,11 @@ TELL_TIMES = 10
 
 
 class Joining:
-    """`questions` and `peers` are None where there are no others."""
+    """`questions` and `peers` are None where there are no others.
+
+    Who held which cookie when it was last asked is remembered, so that it can be told of nodes that
+    are away.
+    """
 
     def __init__(
         self,
@@ -44,6 +48,14 @@ class Joining:
         self._questions = questions
         self._peers = peers
         self._there: set[str] = set()
+        self._held: dict[str, str] = {}
+
+    async def places(self) -> list[PlaceFacts]:
+        """Where nodes may be, as the connections know it."""
+        if self._peers is None:
+            return []
+        described: Described = await self._peers.call(Describe(), timeout_s=ASK_S)
+        return described.places
 
     async def join(self, _command: commands.Join) -> dict[str, Any]:
         """How to bring another machine in."""
@@ -124,14 +136,21 @@ class Joining:
         mine = fingerprint(cookies[0])
         told = await self._ask_all(TakeCookie("show"))
         known = [node for node in self._nodes.members() if node != self._nodes.me]
+        away = [node for node in known if self._nodes.why_gone(node)]
         return {
             "cookie": cookies[0],
             "fingerprint": mine,
             "old": fingerprint(cookies[1]) if len(cookies) > 1 else "",
             "nodes": {
                 self._nodes.name(self._nodes.me): True,
-                **{self._nodes.name(node): _has(told.get(node), mine) for node in known},
+                **{
+                    self._nodes.name(node): self._held.get(node) == mine
+                    if node in away
+                    else _has(told.get(node), mine)
+                    for node in known
+                },
             },
+            "not_there": [self._nodes.name(node) for node in away],
         }
 
     async def _rotate(self) -> dict[str, Any]:
@@ -173,6 +192,11 @@ class Joining:
             found: dict[str, Any] = (await ask(self._questions, node, command, timeout_s)).result
         except LeoronicError:
             return None
+        # Remembered for when it is away.
+        self._held.pop(node, None)
+        self._held[node] = found.get("fingerprint", "")
+        if len(self._held) > NAMES_MAX:
+            del self._held[next(iter(self._held))]
         return found
 
     # ---- the file ----

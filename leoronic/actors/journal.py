@@ -1,9 +1,10 @@
 """The journal actor: group commit, and the answers that only the disk can give.
 
 Entries that arrive while a commit is under way share the next one: no timer, so an idle node
-commits at once and a busy one in big batches. Rows are written on the loop, in slices; only the
-commit, which waits for the disk with the interpreter released, runs on a thread. (Writing rows on
-a thread makes it fight for the interpreter at every row.)
+commits at once and a busy one in big batches. (What a busy node takes from others waits for its own
+next commit, if that comes soon and nobody waits for it.) Rows are written on the loop, in slices;
+only the commit, which waits for the disk with the interpreter released, runs on a thread. (Writing
+rows on a thread makes it fight for the interpreter at every row.)
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ HOPS = 4
 # A start whose task is not here yet: the task is on its way, or nobody has it.
 UNKNOWN_S = 1.0
 KEPT_BACK_MAX = 1024
+# So soon after a commit there is another, most likely: for it waits, so long, what is patient.
+BUSY_S = 0.01
+PATIENCE_S = 0.004
 BATCH_ENTRIES_MAX = 100_000
 
 
@@ -115,6 +119,10 @@ class _Overdue(NamedTuple):
     append: Append
 
 
+class _Hurry:
+    """What was patient has waited long enough."""
+
+
 class _Done(NamedTuple):
     """An append of the cycle, and what is to be told of it: see `Appended`."""
 
@@ -134,6 +142,7 @@ class _Cycle:
         self.bodies: list[Body] = []
         self.orders: dict[str, int] = {}
         self.flips: list[Flip] = []
+        self.have: dict[str, int] = {}
         self.count = 0
 
 
@@ -153,6 +162,8 @@ class JournalActor(Actor):
         self._late: dict[int, bool] = {}  # of appends kept back, by id(): whether long enough
         self._boundary: deque[LoadLive | LoadOpen | LoadVector | tuple[Trim, Call]] = deque()
         self._cycle: asyncio.Task[None] | None = None
+        self._committed_at = 0.0  # by the loop's clock
+        self._patient_until = 0.0
 
     async def started(self) -> None:
         """Open the database; a damaged one is set aside, and that is told."""
@@ -197,11 +208,31 @@ class JournalActor(Actor):
         match message:
             case Append() | Take():
                 self._waiting.append(message)
+                if isinstance(message, Take) and message.patient:
+                    self._be_patient()
+                self._wake()
+            case _Hurry():
+                self._patient_until = 0.0
                 self._wake()
             case _Overdue(append):
                 if id(append) in self._late:
                     self._late[id(append)] = True
                     self._let_in()
+            case LoadLive() | LoadOpen() | LoadVector():
+                self._drop(message.sender)
+                self._boundary.append(message)
+                self._wake()
+            case Trim():
+                assert self.context.request is not None, "it is asked, not told"
+                self._boundary.append((message, self.context.request))
+                self._wake()
+            case _:
+                return await self._read(message)
+        return NO_REPLY
+
+    async def _read(self, message: Any) -> Any:
+        """Answer what is asked of what is committed."""
+        match message:
             case ReadPage(token, have, after, bytes_max):
                 page = self._reads.entries(have, after, bytes_max)
                 await self._tell("replication", PageRead(token, *page))
@@ -213,14 +244,6 @@ class JournalActor(Actor):
                 self.context.send_now(_Scan(sender, regex))
             case _Scan():
                 await self._scan(message)
-            case LoadLive() | LoadOpen() | LoadVector():
-                self._drop(message.sender)
-                self._boundary.append(message)
-                self._wake()
-            case Trim():
-                assert self.context.request is not None, "it is asked, not told"
-                self._boundary.append((message, self.context.request))
-                self._wake()
             case _:
                 return message(self._reads)  # a question: `Ask`
         return NO_REPLY
@@ -241,7 +264,22 @@ class JournalActor(Actor):
 
     # ---- writing ----
 
+    def _be_patient(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now < self._committed_at + BUSY_S:
+            self._patient_until = now + PATIENCE_S
+            self.context.send_after(PATIENCE_S, _Hurry())
+
+    def _has_work(self) -> bool:
+        if len(self._waiting) != 1 or self._boundary:
+            return bool(self._waiting or self._boundary)
+        [message] = self._waiting
+        patient = isinstance(message, Take) and message.patient
+        return not patient or asyncio.get_running_loop().time() >= self._patient_until
+
     def _wake(self) -> None:
+        if not self._has_work():
+            return
         if self._cycle is None or self._cycle.done():
             self._cycle = self.context.spawn(self._run(), "commits")
 
@@ -250,7 +288,7 @@ class JournalActor(Actor):
             await self._work()
 
     async def _work(self) -> None:
-        while self._waiting or self._boundary:
+        while self._has_work():
             if self._waiting:
                 # An end frees room for a start: give that start the few hops it needs to get
                 # here, so that both share one commit.
@@ -290,7 +328,9 @@ class JournalActor(Actor):
 
     async def _commit(self) -> None:
         with self._writes():
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._journal.commit)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, self._journal.commit)
+            self._committed_at = loop.time()
 
     @contextmanager
     def _writes(self) -> Iterator[None]:
@@ -314,6 +354,7 @@ class JournalActor(Actor):
         refused: frozenset[AttemptKey] = frozenset()
         unknown: frozenset[AttemptKey] = frozenset()
         cycle.count += len(append.entries)
+        before = self._journal.number
         remaining = iter(append.entries)
         while part := list(islice(remaining, SLICE_ENTRIES)):
             result = self._journal.write(part)
@@ -326,7 +367,10 @@ class JournalActor(Actor):
                 cycle.bodies += result.bodies
             if len(part) == SLICE_ENTRIES:
                 await asyncio.sleep(0)
-        cycle.appends[-1] = _Done(append, refused | unknown, unknown, self._journal.number)
+        number = self._journal.number
+        if number > before:
+            cycle.have[self._journal.node] = number
+        cycle.appends[-1] = _Done(append, refused | unknown, unknown, number)
 
     def _keep_back(self, append: Append) -> bool:
         """Whether it has to wait for a task that is not here yet."""
@@ -387,6 +431,7 @@ class JournalActor(Actor):
             if not last:
                 await asyncio.sleep(0)
         cycle.takes[-1] = (take, have, refused)
+        cycle.have |= have
 
     async def _publish(self, cycle: _Cycle) -> None:
         # What was taken is told before what was written: it may have caused it, and whoever gets
@@ -398,8 +443,9 @@ class JournalActor(Actor):
             for start in range(0, len(cycle.bodies), SLICE_ENTRIES):
                 await replication.cast(Written(cycle.bodies[start : start + SLICE_ENTRIES]))
         queue = self.context.find("queue")
-        # With nothing to tell but flips there is one message all the same.
-        for start in range(0, max(len(cycle.entries), bool(cycle.flips)), SLICE_ENTRIES):
+        # With nothing to tell but flips and numbers there is one message all the same.
+        more = bool(cycle.flips or cycle.have)
+        for start in range(0, max(len(cycle.entries), more), SLICE_ENTRIES):
             part = cycle.entries[start : start + SLICE_ENTRIES]
             orders = {
                 n.entry.task: cycle.orders[n.entry.task]
@@ -407,7 +453,8 @@ class JournalActor(Actor):
                 if isinstance(n.entry, Submitted)
             }
             last = start + SLICE_ENTRIES >= len(cycle.entries)
-            await queue.cast(Committed(part, orders, cycle.flips if last else []))
+            flips, have = (cycle.flips, cycle.have) if last else ([], {})
+            await queue.cast(Committed(part, orders, flips, have))
         keeper = self.context.get("keeper")
         if keeper is not None and any(self._is_large_elsewhere(n) for n in cycle.entries):
             with suppress(Unavailable):  # a hint: it looks by itself now and then
@@ -462,7 +509,8 @@ class JournalActor(Actor):
             return
         if isinstance(message, LoadOpen):
             attempts = self._reads.open_attempts(node)
-            answer = Open(attempts, self._reads.tags(node), message.life)
+            tags = self._reads.tags(node)
+            answer = Open(attempts, tags, message.life, self._journal.number)
             await self._tell(message.sender, answer)
             return
         live = self._reads.live()
@@ -479,6 +527,7 @@ class JournalActor(Actor):
                 number=self._journal.number,
                 finals=self._reads.ended(),
                 life=message.life,
+                have=self._journal.vector(),
             ),
         )
 

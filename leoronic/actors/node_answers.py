@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from leoronic.actors.asking import ask
 from leoronic.actors.load import machine_load
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.peer_commands import PeerCommand
+from leoronic.actors.peers_messages import PlaceFacts
 from leoronic.core import commands, executor_messages
 from leoronic.core.addresses import best_first
 from leoronic.core.conditions import checked_tag
@@ -26,7 +27,10 @@ from leoronic.runtime.ref import ActorRef
 
 _CALL_S = 60.0
 LIVE_S = 1.0
-_LIVE = ("running", "free", "cpu_percent", "memory_percent", "memory_available", "load")
+_LIVE = ("running", "free", "tags", "cpu_percent", "memory_percent", "memory_available", "load")
+PLACES_S = 1.0
+# How a call ends where nobody answers; of several addresses, another reason tells more.
+_SILENT = ("no answer", "cannot be reached")
 
 
 class NodeInfo(NamedTuple):
@@ -63,6 +67,11 @@ class NodeAnswers:
         self._queue = queue
         self._executor = executor
         self._questions = questions
+        self._places: Callable[[], Awaitable[list[PlaceFacts]]] | None = None
+
+    def ask_places(self, places: Callable[[], Awaitable[list[PlaceFacts]]]) -> None:
+        """From now on `nodes` tells too what the connections know of those that they miss."""
+        self._places = places
 
     # ---- all of them ----
 
@@ -85,6 +94,7 @@ class NodeAnswers:
                 "root": str(info.root),
                 "inbox": str(info.root / "inbox"),
                 "address": _address(self._nodes.members()[self._nodes.me]),
+                "running": len(about["running"]),
             },
             "tasks": counts,
             "nodes": dict(sorted(states.items())),
@@ -94,9 +104,51 @@ class NodeAnswers:
     async def nodes(self, _command: commands.Nodes) -> dict[str, Any]:
         """All nodes: this one first, then by name; those that don't answer soon lack numbers."""
         others = [node for node in self._nodes.members() if node != self._nodes.me]
-        found = await asyncio.gather(self.node_object(), *map(self._live_object, others))
+        places, *found = await asyncio.gather(
+            self._missed_places(), self.node_object(), *map(self._live_object, others)
+        )
+        for node in found[1:]:
+            self._explain(node, places)
         others_found = sorted(found[1:], key=lambda node: (node["name"], node["id"]))
-        return {"nodes": [found[0], *others_found]}
+        return {"nodes": [found[0], *others_found], "unreached": self._unreached(places)}
+
+    async def _missed_places(self) -> list[PlaceFacts]:
+        """Where no node was met the last time, with the reason; none if that isn't told soon."""
+        if self._places is None:
+            return []
+        try:
+            async with asyncio.timeout(PLACES_S):
+                return [place for place in await self._places() if place.reason]
+        except (LeoronicError, TimeoutError):
+            return []
+
+    def _explain(self, node: dict[str, Any], places: list[PlaceFacts]) -> None:
+        """To a node that is missed here: what its address said when it was called."""
+        member = self._nodes.view.members.get(node["id"])
+        if member is None or (member.alive and member.linked):
+            return
+        # That a node which left does not answer is no news; that another answers there is.
+        told = sorted(
+            (
+                place
+                for place in places
+                if _is_of(place, member)
+                and not (member.state == LEFT and place.reason.startswith(_SILENT))
+            ),
+            key=lambda place: (place.reason.startswith(_SILENT), place.address),
+        )
+        if told:
+            why = f"{told[0].address}: {told[0].reason}"
+            node["reason"] = f"{node['reason']}; {why}" if node["reason"] else why
+
+    def _unreached(self, places: list[PlaceFacts]) -> list[dict[str, str]]:
+        """Addresses of which nobody knows which node is there."""
+        known = self._nodes.view.members.values()
+        return [
+            {"address": place.address, "reason": place.reason}
+            for place in places
+            if not place.node and not any(_is_of(place, member) for member in known)
+        ]
 
     async def node_object(self) -> dict[str, Any]:
         """This node."""
@@ -132,6 +184,9 @@ class NodeAnswers:
                 return found
             [live] = told["nodes"]
             found.update({key: live[key] for key in _LIVE if key in live}, seen_s=0.0)
+            # Whether it drains, it knows first; whether it is suspected, this node alone.
+            if found["state"] in (UP, "draining"):
+                found["state"] = live["state"]
         return found
 
     def _known_object(self, node: str) -> dict[str, Any]:
@@ -141,6 +196,8 @@ class NodeAnswers:
         about = member.about
         # The view of a node that is there does not change while it is heard of.
         since_s = 0.0 if member.state == UP else self._nodes.view_age_s
+        # Known from others alone, there was no sign of life to count from.
+        never_heard = not member.alive and not member.address
         return {
             "id": node,
             "name": self._nodes.name(node),
@@ -155,7 +212,7 @@ class NodeAnswers:
             "tags": sorted(about.tags),
             "running": None,
             "version": about.version,
-            "seen_s": round(member.heard_s + since_s, 1),
+            "seen_s": None if never_heard else round(member.heard_s + since_s, 1),
             "reason": member.reason,
             "owner_of": self._wards(node),
             "ready": member.ready,
@@ -264,6 +321,12 @@ class NodeAnswers:
         if self._questions is None:
             raise Unavailable(f"{self._nodes.name(node)} can't be asked")
         return (await ask(self._questions, node, command, timeout_s)).result
+
+
+def _is_of(place: PlaceFacts, member: Member) -> bool:
+    if place.node:
+        return place.node == member.id
+    return place.address == member.address or place.address in member.about.addresses
 
 
 def _state(member: Member | None, about: dict[str, Any] | None) -> str:

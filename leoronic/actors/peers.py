@@ -303,6 +303,14 @@ class PeersActor(Actor):
     def _missed(self, address: str, reason: str) -> None:
         if self._book.ended(address, reason, self._now()):
             self.context.log.debug("not connected", address=address, reason=reason)
+        for name, why in self._book.silent(address, self._now(), self._links.has):
+            self.context.log.warning(
+                "peer does not answer",
+                address=name,
+                reason=why,
+                hint="is leoronic running there, and does its firewall let "
+                f"{name.rpartition(':')[2]}/tcp through? it is called again and again",
+            )
 
     # ---- being called ----
 
@@ -395,6 +403,8 @@ class PeersActor(Actor):
             self._book.met(link.address, node, now)
         self._told = {key for key in self._told if key[0] not in (link.address, remote.host)}
         self._learn(f"peer {node}", [link.at, *link.hello.about.addresses], node)
+        for name in self._book.answered(node):
+            self.context.log.info("peer answers", address=name, peer=node)
         self.context.log.info("connected", peer=node, name=link.hello.about.name, address=link.at)
         self._notices.append(self._link_up(link))
         await self._tell()

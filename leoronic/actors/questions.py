@@ -48,6 +48,8 @@ WAITING_MAX = 1024
 LARGE_MAX = 2
 LARGE_BYTES = 64 * 1024
 
+# What can be wrong with JSON that came raw: its text, too, and how deep it nests.
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _decoder: msgspec.json.Decoder[PeerCommand] = msgspec.json.Decoder(PeerCommand)
 
 
@@ -203,7 +205,7 @@ class QuestionsActor(Actor):
         self._forget(pending)
         try:
             body: dict[str, Any] = msgspec.json.decode(answer.body, type=dict[str, Any])
-        except msgspec.DecodeError:
+        except UNREADABLE:
             body = {}
         if "result" in body:
             self.context.reply(pending.call, Answer(body["result"], answer.blob))
@@ -251,7 +253,7 @@ class QuestionsActor(Actor):
         try:
             try:
                 command = _decoder.decode(message.command)
-            except (msgspec.DecodeError, msgspec.ValidationError) as error:
+            except UNREADABLE as error:
                 raise BadRequest(f"{self._info.name} does not answer this: {error}") from error
             if isinstance(command, ReadPart):
                 result, blob = await self._output.answer(command)

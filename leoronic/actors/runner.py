@@ -6,6 +6,7 @@ anew, and looks at the machine on the executor's behalf: which files exist, how 
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from leoronic.runtime.actor import NO_REPLY
 from leoronic.runtime.machine import MachineActor
 
 DISK_EVERY_S = 30.0
+PATHS_MAX = 10_000
 
 
 class _LookAtDisk:
@@ -44,6 +46,7 @@ class ExecutorActor(MachineActor):
         self._node = node
         self._root = root
         self._capacity = capacity
+        self._looking: set[str] = set()  # for whom files are being looked for
 
     async def started(self) -> None:
         """Ask the journal, then the runner, what was running."""
@@ -59,17 +62,30 @@ class ExecutorActor(MachineActor):
                 self.context.spawn(self._take_inventory(), "inventory")
             case Detached():
                 await self.feed(RunnerDown())
-            case CheckFiles(asker, paths):
-                present = frozenset(path for path in paths if self._exists(path))
-                me = self._node()
-                to = "scheduler" if asker == me else f"scheduler@{asker}"
-                self.perform([Send(to, FilesPresent(me, present))])
+            case CheckFiles():
+                self._check_files(message)
             case _LookAtDisk():
                 await self.feed(self._capacity())
                 self.context.send_after(DISK_EVERY_S, message)
             case _:
                 return await super().handle(message)
         return NO_REPLY
+
+    def _check_files(self, message: CheckFiles) -> None:
+        """Look beside everything else: a file on a server that is gone may keep us waiting."""
+        if message.node not in self._looking:
+            self._looking.add(message.node)
+            self.context.spawn(self._look(message), f"files for {message.node}")
+
+    async def _look(self, message: CheckFiles) -> None:
+        try:
+            paths = message.paths[:PATHS_MAX]
+            present = await asyncio.to_thread(lambda: frozenset(filter(self._exists, paths)))
+        finally:
+            self._looking.discard(message.node)
+        me = self._node()
+        to = "scheduler" if message.node == me else f"scheduler@{message.node}"
+        self.perform([Send(to, FilesPresent(me, present))])
 
     async def _take_inventory(self) -> None:
         host = self.context.get("runner_host")

@@ -14,18 +14,18 @@ NODE_STATES = ("up", "suspect", "draining", "down", "left")
 GONE = ("down", "left")
 
 _NODE_COLUMNS = (
-    Column("NODE"),
-    Column("STATE", states=True),
-    Column("KIND"),
-    Column("FREE CPUS", right=True),
-    Column("FREE MEMORY", right=True),
-    Column("FREE STORAGE", right=True),
-    Column("RUNNING", right=True),
-    Column("TAGS", shrink=True),
+    Column("NODE", whole=True),
+    Column("STATE", states=True, whole=True),
+    Column("KIND", drop=7),
+    Column("FREE CPUS", right=True, drop=5),
+    Column("FREE MEMORY", right=True, drop=2),
+    Column("FREE STORAGE", right=True, drop=1),
+    Column("RUNNING", right=True, drop=4),
+    Column("TAGS", shrink=True, drop=3),
     Column("ADDRESS"),
-    Column("VERSION"),
+    Column("VERSION", drop=6),
     Column("SEEN"),
-    Column("NOTE", shrink=True),
+    Column("NOTE", shrink=True, least=20),
 )
 _RUN_COLUMNS = (
     Column("ATTEMPT", right=True),
@@ -68,7 +68,23 @@ def _of(node: Node, name: str, shown: Any) -> str:
         return ""
     free = (node.get("free") or {}).get(name)
     whole: str = shown(node.get(name))
-    return whole if free is None or not whole else f"{shown(free) or '0'} of {whole}"
+    if free is None or not whole:
+        return whole
+    # Said once, a unit that is the same leaves room for more: `3.5 of 4 GiB`.
+    amount, _, unit = (shown(free) or "0").partition(" ")
+    return (
+        f"{amount} of {whole}" if unit == whole.partition(" ")[2] else f"{amount} {unit} of {whole}"
+    )
+
+
+def unreached(found: Iterable[Mapping[str, str]]) -> list[str]:
+    """Addresses where no node was met, and why."""
+    return [text.one_line(f"{place['address']}: {_why_unreached(place)}") for place in found]
+
+
+def _why_unreached(place: Mapping[str, str]) -> str:
+    silent = place["reason"].startswith(("no answer", "cannot be reached"))
+    return f"does not answer: {place['reason']}" if silent else place["reason"]
 
 
 def number(value: int | None) -> str:
@@ -106,6 +122,7 @@ _DIFFER = {True: "the outputs differ", False: "the outputs are the same", None: 
 
 def _split(split: Mapping[str, Any], width: int | None, colour: bool) -> list[str]:
     runs = split["runs"]
+    decided = any(run.get("won") for run in runs)
     named = " ".join(text.one_line(split[key]) for key in ("id", "name") if split.get(key))
     parts = [f"ran {text.count(len(runs), 'time')}"]
     if split.get("seconds_lost"):
@@ -120,13 +137,15 @@ def _split(split: Mapping[str, Any], width: int | None, colour: bool) -> list[st
             text.clock(run.get("started_at")),
             text.duration(_took_s(run)),
             how_it_ended(run),
-            "counts" if run.get("won") else "",
+            ("counts" if run.get("won") else "not counted") if decided else "",
         )
         for run in runs
     ]
     room = None if width is None else width - 2
     lines = [f"{text.paint(named, 'title', colour)}: {said}"]
     lines += [f"  {line}" for line in table.render(_RUN_COLUMNS, rows, width=room, colour=colour)]
+    if decided:
+        lines.append(f"  {_why_it_counts(runs)}")
     for one in split.get("suspicions") or []:
         why = f": {text.one_line(one['reason'])}" if one.get("reason") else ""
         lines.append(
@@ -134,6 +153,20 @@ def _split(split: Mapping[str, Any], width: int | None, colour: bool) -> list[st
             f"{text.one_line(one['node'])} for down{why}"
         )
     return lines
+
+
+def _why_it_counts(runs: Sequence[Mapping[str, Any]]) -> str:
+    """The rule by which one of these runs was chosen."""
+    won = next(run for run in runs if run.get("won"))
+    ended = [run for run in runs if run is not won and run.get("state") in ("succeeded", "failed")]
+    rivals = [run for run in ended if run.get("attempt") == won.get("attempt")]
+    if any(run.get("attempt", 0) < won.get("attempt", 0) for run in ended) and not rivals:
+        return "the higher attempt counts"
+    if not rivals:
+        return "the run that ended counts, the others were stopped"
+    if won.get("state") == "succeeded" and all(run.get("state") == "failed" for run in rivals):
+        return "of the same attempt, the run that succeeded counts"
+    return "of the same attempt with the same end, the run on the node with the higher id counts"
 
 
 def _took_s(run: Mapping[str, Any]) -> float | None:
@@ -147,9 +180,14 @@ def cookie(answer: Mapping[str, Any], *, colour: bool) -> list[str]:
     lines = [f"{title}  {answer['fingerprint']} (its fingerprint)"]
     if answer.get("old"):
         lines.append(f"also accepted: {answer['old']}")
-    lacking = [name for name, has in (answer.get("nodes") or {}).items() if not has]
-    having = [name for name, has in (answer.get("nodes") or {}).items() if has]
-    for word, names in (("have it", having), ("lack it", lacking)):
+    has = answer.get("nodes") or {}
+    away = answer.get("not_there") or []
+    having = [name for name in has if has[name] and name not in away]
+    lacking = [name for name in has if not has[name] and name not in away]
+    absent = [f"{name} (had it)" if has.get(name) else name for name in away]
+    for word, names in (
+        ("have it", having), ("lack it", lacking), ("not there to ask", absent),
+    ):  # fmt: skip
         if names:
             lines.append(f"{word}: {', '.join(map(text.one_line, names))}")
     return lines

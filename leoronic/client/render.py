@@ -22,13 +22,13 @@ CSV_FIELDS = (
 FAILED_RANGES_MAX = 20
 
 _TASK_COLUMNS = (
-    Column("ID"),
-    Column("STATE", states=True),
-    Column("ADDED"),
-    Column("TOOK", right=True),
-    Column("NODE"),
+    Column("ID", whole=True),
+    Column("STATE", states=True, whole=True),
+    Column("ADDED", drop=1),
+    Column("TOOK", right=True, drop=2),
+    Column("NODE", drop=4),
     Column("NOTE", shrink=True),
-    Column("NAME", shrink=True),
+    Column("NAME", shrink=True, drop=3),
     Column("COMMAND", shrink=True),
 )
 # Shown in another form, or of no use to a person.

@@ -13,12 +13,19 @@ SHRUNK_WIDTH_MIN = 8
 
 
 class Column(NamedTuple):
-    """`shrink`: may be cut to fit. `states`: its words have the colours of states."""
+    """`shrink`: may be cut to fit. `states`: its words have the colours of states.
+
+    `least`: cells below which a `shrink` column is not worth reading. `drop`: where there is no
+    room even so, columns are left out in this order, from 1 on; 0: never. `whole`: cut last of all.
+    """
 
     title: str
     right: bool = False
     shrink: bool = False
     states: bool = False
+    least: int = SHRUNK_WIDTH_MIN
+    drop: int = 0
+    whole: bool = False
 
 
 def width_of(value: str) -> int:
@@ -65,26 +72,47 @@ def render(
         for i, column in enumerate(shown)
     ]
     if width is not None:
+        kept = _kept(shown, widths, width)
+        shown = [shown[i] for i in kept]
+        cells = [[row[i] for i in kept] for row in cells]
+        widths = [widths[i] for i in kept]
         _shrink(shown, widths, width)
     lines = [_line(shown, [c.title for c in shown], widths, lambda c, s: _title(s, colour))]
     lines += [_line(shown, row, widths, lambda c, s: _cell(c, s, colour)) for row in cells]
     return lines if rows else []
 
 
+def _kept(columns: Sequence[Column], widths: Sequence[int], width: int) -> list[int]:
+    """Which columns there is room for, those that may be cut at their least."""
+    kept = list(range(len(columns)))
+    for least in sorted((i for i in kept if columns[i].drop), key=lambda i: columns[i].drop):
+        needed = sum(
+            min(widths[i], columns[i].least) if columns[i].shrink else widths[i] for i in kept
+        )
+        if needed + len(GAP) * (len(kept) - 1) <= width:
+            break
+        kept.remove(least)
+    return kept
+
+
 def _shrink(columns: Sequence[Column], widths: list[int], width: int) -> None:
     excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
     # First the columns that may be cut, down to something still worth reading; then, on a very
-    # narrow terminal, any, because a broken line is worse.
+    # narrow terminal, others too, because a broken line is worse.
+    every = list(range(len(columns)))
+    able_first = [i for i in every if columns[i].shrink]
     for narrowest, which in (
-        (SHRUNK_WIDTH_MIN, [i for i, c in enumerate(columns) if c.shrink]),
-        (1, list(range(len(columns)))),
+        ([column.least for column in columns], able_first),
+        ([SHRUNK_WIDTH_MIN] * len(columns), able_first),
+        ([1] * len(columns), [i for i in every if not columns[i].whole]),
+        ([1] * len(columns), every),
     ):
         while excess > 0:
-            able = [i for i in which if widths[i] > narrowest]
+            able = [i for i in which if widths[i] > narrowest[i]]
             if not able:
                 break
             widest = max(able, key=lambda i: widths[i])
-            step = min(excess, max(1, (widths[widest] - narrowest) // 2))
+            step = min(excess, max(1, (widths[widest] - narrowest[widest]) // 2))
             widths[widest] -= step
             excess -= step
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from leoronic.core.records import FINAL_STATES, Record, Status, TaskClass
-from leoronic.core.runs import NO_RUNS
 
 # No array is as long; and Python refuses to read numbers of thousands of digits.
 INDEX_DIGITS_MAX = 18
@@ -90,11 +89,9 @@ class ArrayRecord(Record):
         self.ended[state] += 1
 
     def take_over(self, other: Record) -> None:
-        """As for any record; of an array of as many elements, also what is known of these."""
+        """As for any record. `other` is an array of as many elements; they are kept as well."""
         super().take_over(other)
-        if not isinstance(other, ArrayRecord) or other.count != self.count:
-            self.runs = NO_RUNS  # the other was no array, or its elements are not these
-            return
+        assert isinstance(other, ArrayRecord)
         self.ended, self._next, self._skipped = other.ended, other._next, other._skipped
         for index, known in other.elements.items():
             made = Record(known.id, self.order, self.task_class)

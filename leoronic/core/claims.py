@@ -36,10 +36,6 @@ class Claims:
         self._until.pop(key, None)
         self._postponed.pop(key, None)
 
-    def is_on(self, key: AttemptKey, node: str) -> bool:
-        """Whether it is `node` that has it."""
-        return self._node.get(key) == node
-
     def await_end(self, key: AttemptKey) -> None:
         """Tell (by `expire`) when nobody has it any more: the queue must not forget it."""
         self._awaited[key] = None

@@ -100,6 +100,12 @@ class HasFile(NamedTuple):
         return f"worker:has_file {self.path}"
 
 
+class Unknown(NamedTuple):
+    """What another version took in and this one can't read: it never holds here."""
+
+    text: str
+
+
 Condition = QueueIsFirst | AllWithCmdDone | HasTag | NotTag | HasFile
 
 _EXAMPLES = {
@@ -143,6 +149,14 @@ def parse_condition(text: str) -> Condition:
             return NotTag(checked_tag(argument))
         case _:
             return HasFile(_checked_path(argument))
+
+
+def read_condition(text: str) -> Condition | Unknown:
+    """As `parse_condition`, for what was accepted elsewhere: a newer version may know more."""
+    try:
+        return parse_condition(text)
+    except ValueError:
+        return Unknown(text)
 
 
 def split_conditions(text: str) -> list[str]:

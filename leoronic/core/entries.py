@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from leoronic.core.bounds import Attempt, AttemptOrNone, Number, Revision
 from leoronic.core.outcome import Outcome
 from leoronic.core.spec import TaskSpec
 
@@ -40,7 +41,7 @@ class Started(_Entry, frozen=True):
     """
 
     task: str
-    attempt: int
+    attempt: Attempt
     node: str
     at: float
     runner: str = ""
@@ -53,7 +54,7 @@ class Finished(_Entry, frozen=True):
     """
 
     task: str
-    attempt: int
+    attempt: Attempt
     node: str
     outcome: Outcome
     final: bool
@@ -68,7 +69,7 @@ class Lost(_Entry, frozen=True):
     """
 
     task: str
-    attempt: int
+    attempt: Attempt
     node: str
     at: float
     suspicion: str
@@ -87,7 +88,7 @@ class Held(_Entry, frozen=True):
     """The task must not start. `revision` counts the holds and releases of a task."""
 
     task: str
-    revision: int
+    revision: Revision
     at: float
     reason: str = ""
 
@@ -96,9 +97,9 @@ class Released(_Entry, frozen=True):
     """The task may start again, losses up to that of `attempt` notwithstanding."""
 
     task: str
-    revision: int
+    revision: Revision
     at: float
-    attempt: int = 0
+    attempt: AttemptOrNone = 0
 
 
 class Tagged(_Entry, frozen=True):
@@ -129,10 +130,10 @@ class Kept(_Entry, frozen=True):
     """The writer keeps a copy of what the run (attempt, node) printed on `stream`: `size` bytes."""
 
     task: str
-    attempt: int
+    attempt: Attempt
     node: str
     stream: str
-    size: int
+    size: Number
 
 
 Entry = (
@@ -168,5 +169,8 @@ def encode(entry: Entry) -> bytes:
 
 
 def decode(text: bytes) -> Entry:
-    """The entry in `text`. Raises `msgspec.DecodeError` or `msgspec.ValidationError`."""
+    """The entry in `text`.
+
+    Raises `msgspec.MsgspecError`, `UnicodeDecodeError` (text that is not UTF-8), `RecursionError`.
+    """
     return _decoder.decode(text)

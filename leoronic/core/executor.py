@@ -63,6 +63,8 @@ from leoronic.core.view import AskView, Standing, View
 from leoronic.errors import Refused
 
 RETRY_APPEND_S = 1.0
+# What runs here and must not is killed within that time, unless it can't be.
+STRAYS_S = 20.0
 
 
 class Start:
@@ -89,6 +91,7 @@ class ExecutorMachine:
         self._open: bool = False  # the journal has told what was running
         self._early: list[Inventory | ExitedMany] = []  # what the runner told before that
         self._connected = False  # the runner has told what is running
+        self._strays: set[AttemptKey] = set()  # it runs these, and they are being ended
         self._runner = ""  # which life of it
         self._unsent: list[Run] = []
         self._token = 0
@@ -128,8 +131,7 @@ class ExecutorMachine:
         self._handlers[type(message)](message)
         self._start_moved()
         # What runs here may not be known yet: then nothing must be assigned.
-        can_offer = self._connected or not self._has.audience.fresh
-        self._effects += self._has.flush(now, can_offer=can_offer)
+        self._effects += self._has.flush(now, can_offer=not self._has.closed)
         if self._idle_requests and not self._has.attempts:
             self._effects += [Reply(request, None) for request in self._idle_requests]
             self._idle_requests = []
@@ -158,6 +160,7 @@ class ExecutorMachine:
         if message.life not in (0, self._life):
             return
         self._open = True
+        self._has.number = message.number
         self._tags = set(message.tags)
         self._has.tags = self._fixed_tags | self._tags
         self._tell_standing()
@@ -172,7 +175,6 @@ class ExecutorMachine:
         if not self._open:
             self._early.append(message)  # the journal's word comes first
             return
-        first = not self._connected
         self._connected = True
         self._runner = message.runner
         held = {(s.task, s.attempt) for s in message.running} | {e.key for e in message.exited}
@@ -193,14 +195,25 @@ class ExecutorMachine:
         again = [task for task, attempt in never if (task, attempt) not in crowded]
         if again:
             self._send("journal", FetchSpecs("runner", again))
+        self._strays.clear()
         for spawned in message.running:
-            known = self._has.attempts.get((spawned.task, spawned.attempt))
+            key = (spawned.task, spawned.attempt)
+            known = self._has.attempts.get(key)
+            if known is None:
+                self._strays.add(key)
             reason = STOPPED_AS if known is None else known.stop_reason
             if reason:
-                self._send("runner_host", Kill(spawned.task, spawned.attempt, reason))
-        if first:
-            self._offer()
+                self._send("runner_host", Kill(*key, reason))
+        if self._strays and self._has.closed:
+            self._effects.append(SetTimer("strays", self._now + STRAYS_S))
+        else:
+            self._open_up()
         self._flush_unsent()
+
+    def _open_up(self) -> None:
+        """It is known what runs here, and all of it is counted."""
+        self._has.closed = False
+        self._offer()
 
     def _on_specs_fetched(self, message: SpecsFetched) -> None:
         """Attempts that never reached the runner are sent again."""
@@ -265,6 +278,7 @@ class ExecutorMachine:
         append = self._appends.pop(message.token, None)
         if append is None:
             return
+        self._has.number = max(self._has.number, message.number)
         forgotten: list[AttemptKey] = []
         for entry in append.entries:
             match entry:
@@ -319,7 +333,11 @@ class ExecutorMachine:
             self._effects.append(SetTimer("append", self._now + RETRY_APPEND_S))
         self._failed.append(append)
 
-    def _on_fired(self, _message: Fired) -> None:
+    def _on_fired(self, message: Fired) -> None:
+        if message.name == "strays":
+            if self._has.closed:
+                self._open_up()
+            return
         failed, self._failed = self._failed, []
         for append in failed:
             self._append(append.entries, append.want_specs)
@@ -351,6 +369,9 @@ class ExecutorMachine:
             self._append(entries)
         if unknown:
             self._send("runner_host", Forget(unknown))
+            self._strays.difference_update(unknown)
+            if self._has.closed and not self._strays and self._connected:
+                self._open_up()
 
     def _start_moved(self) -> None:
         """Tell the runner to start those that changed lanes, which it holds behind another."""

@@ -33,11 +33,15 @@ class OpenAttempt(msgspec.Struct, frozen=True):
 
 
 class Open(msgspec.Struct, frozen=True):
-    """The journal's answer to `LoadOpen`: open attempts and the tags of this node."""
+    """The journal's answer to `LoadOpen`: open attempts and the tags of this node.
+
+    `number` is that of the last entry in this node's own journal.
+    """
 
     attempts: list[OpenAttempt]
     tags: list[str]
     life: int = 0
+    number: int = 0
 
 
 class RunnerDown(msgspec.Struct, frozen=True):

@@ -13,6 +13,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from leoronic.core import quantity
+from leoronic.core.bounds import (
+    COUNT_MAX,
+    CPUS_MAX,
+    ITEMS_MAX,
+    PIDS_MAX,
+    PRIORITY_MAX,
+    RESOURCE_MAX,
+    RETRIES_MAX,
+)
 from leoronic.core.conditions import checked_condition, split_conditions
 from leoronic.core.json_text import kind
 from leoronic.core.spec import After
@@ -23,8 +32,6 @@ STDIN_BYTES_MAX = 1024 * 1024
 ENV_ENTRY_BYTES_MAX = 131_071
 ENV_ENTRIES_MAX = 1000
 ENV_BYTES_MAX = 1024 * 1024
-COUNT_MAX = 10_000_000
-ITEMS_MAX = 1_000_000
 NAME_LENGTH_MAX = 200
 ID_LENGTH_MAX = 64
 LABELS_MAX = 64
@@ -32,11 +39,6 @@ LABEL_VALUE_LENGTH_MAX = 200
 AFTER_MAX = 10_000
 CONDITIONS_MAX = 64
 RESOURCES_MAX = 64
-CPUS_MAX = 1_000_000.0
-RESOURCE_MAX = 1e12
-PIDS_MAX = 4_194_304
-PRIORITY_MAX = 1_000_000
-RETRIES_MAX = 1000
 # Nobody reads more, and each costs time to find.
 MISTAKES_MAX = 500
 

@@ -38,6 +38,8 @@ class Holdings:
         self.tags = tags
         self.draining = False
         self.abandoned = False
+        self.closed = True  # it is not known yet what runs here
+        self.number = 0  # of the last own entry known to be on disk
         self._told_ending: set[AttemptKey] = set()
         self._node = node
         self._name = name
@@ -72,6 +74,7 @@ class Holdings:
         # One that others overtook came over a connection that is gone: it was given up since.
         late = message.stale or 0 < message.number <= seen.get(owner, 0)
         seen[owner] = max(message.number, seen.get(owner, 0))
+        self.audience.assigned(owner)
         classes = {one.number: one for one in message.classes}
         entries: list[Entry] = []
         for item in message.items:
@@ -88,12 +91,9 @@ class Holdings:
                 self.audience.declined(owner, key, retry_s or 0.0)
                 self.audience.offer(owner)
                 continue
-            self.ledger.take(key, one.need)
-            self.sharing.starts(key, owner, one.number, one.need, now)
-            self.audience.taken(Held(*key, one.need, owner))
-            self.lanes.open(key, (owner, one.number))
+            self._occupy(key, one, owner, now)
             entries.append(self._begin(item, one, owner, runner, now))
-        queueing = not (late or self.draining or self.abandoned)
+        queueing = not (late or self.draining or self.abandoned or self.closed)
         if message.ahead and queueing:
             queueing = self.sharing.may_queue_up(owner, self.ledger, now)
         for item in message.ahead:
@@ -101,11 +101,26 @@ class Holdings:
             if key in self.attempts:
                 continue
             one = classes.get(item.class_number)
-            if one is None or not queueing or not self.lanes.join(key, (owner, one.number)):
+            if one is None or not queueing:
                 self.audience.declined(owner, key, 0.0)
                 continue
+            if not self.lanes.join(key, (owner, one.number)):
+                if self._objects(owner, one, now) is not None:
+                    self.audience.declined(owner, key, 0.0)
+                    continue
+                # All that it was to stand behind has ended while it was under way.
+                self._occupy(key, one, owner, now, at_once=True)
             entries.append(self._begin(item, one, owner, runner, now))
         return entries
+
+    def _occupy(
+        self, key: AttemptKey, one: AssignClass, owner: str, now: float, *, at_once: bool = False
+    ) -> None:
+        """The attempt takes a share of the node, and others may stand behind it."""
+        self.ledger.take(key, one.need)
+        self.sharing.starts(key, owner, one.number, one.need, now)
+        self.audience.taken(Held(*key, one.need, owner), at_once=at_once)
+        self.lanes.open(key, (owner, one.number))
 
     def _begin(
         self, item: AssignItem, one: AssignClass, owner: str, runner: str, now: float
@@ -117,7 +132,7 @@ class Holdings:
 
     def _objects(self, owner: str, one: AssignClass, now: float) -> float | None:
         """None: a task of the class may start. Else in how many seconds to ask again."""
-        if self.abandoned or len(self.attempts) >= ATTEMPTS_MAX:
+        if self.abandoned or self.closed or len(self.attempts) >= ATTEMPTS_MAX:
             return LATER_S
         if (self.draining and not one.pinned) or not self.ledger.fits(one.need):
             return 0.0  # the offer tells
@@ -241,4 +256,5 @@ class Holdings:
             self.draining or self.abandoned,
             held,
             queued=queued,
+            number=self.number,
         )

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 
 from leoronic.core.run import AttemptKey
 
-LOOKAHEAD_S = 0.02
+LOOKAHEAD_S = 0.03
 BEHIND_MAX = 16
 CLASSES_MAX = 1024
 # The weight of the newest duration in the running mean.

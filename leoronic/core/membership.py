@@ -42,9 +42,11 @@ from leoronic.core.view import DOWN, LEFT, SUSPECT, UP, About, AskView, Member, 
 
 VIEWERS = ("queue", "scheduler", "runner", "replication", "control", "keeper")
 MEMBERS_MAX = 4096
-TOLD_DOWN_MAX = 32
 # Nodes that are down are asked after only now and then: they may be back where we do not reach.
 SEEK_TICKS = 5
+# With more peers than this, changes of the view are gathered for so long.
+CROWD_PEERS = 16
+CROWD_VIEW_EVERY_S = 0.05
 # Timers may come that much early.
 EARLY_S = 0.002
 
@@ -74,10 +76,14 @@ class MembershipMachine:
         self._have_changed: dict[str, int] = {}  # since the last heartbeats
         self._about_changed = False
         self._leaving = False
+        self._newcomers: list[str] = []  # heard for the first time since the last tick
         self._ticks = 0
         self._due: float | None = None  # when the next tick is
         self._stood_still_at: float | None = None  # for so long that it must catch up
         self._viewed = False
+        self._unremembered = False
+        self._view_due = 0.0
+        self._view_awaited = False  # a timer is set to tell it
         self._remembered: tuple[dict[str, list[str]], dict[str, str]] = ({}, {})
         self._now = 0.0
         self._effects: list[Effect] = []
@@ -104,7 +110,7 @@ class MembershipMachine:
         self._notice_pause()
         self._handlers[type(message)](message)
         if not self._viewed:
-            self._tell_view()
+            self._tell_view_soon()
         effects, self._effects = self._effects, []
         return effects
 
@@ -167,10 +173,9 @@ class MembershipMachine:
 
     def _greet_all(self) -> None:
         """What others should know at once is not left to the next tick."""
-        down = self._told_down()
         for peer in self._peers.values():
             if peer.connected:
-                self._beat(peer, self._have_changed, down)
+                self._beat(peer, self._have_changed)
         self._have_changed = {}
         self._about_changed = False
 
@@ -180,6 +185,8 @@ class MembershipMachine:
         self._due = self._now + self._timeouts.heartbeat_s
         self._effects.append(SetTimer("tick", self._due))
         self._ticks += 1
+        self._introduce_newcomers()
+        self._remember_now()
         self._greet_all()
         self._judge_all()
 
@@ -188,8 +195,10 @@ class MembershipMachine:
             if self._due is not None:
                 self._health.tick(self._now - self._due)
             self._tick()
-        else:
+        elif message.name == "judge":
             self._judge_all()
+        else:
+            self._view_due = self._now
 
     def _notice_pause(self) -> None:
         """If this process stood still, whatever came first: nobody's silence counts so far."""
@@ -214,10 +223,7 @@ class MembershipMachine:
             self._viewed = False
             self._greet_all()
 
-    def _told_down(self) -> list[str]:
-        return sorted(p.id for p in self._peers.values() if p.state == DOWN)[:TOLD_DOWN_MAX]
-
-    def _beat(self, peer: Peer, have: dict[str, int], down: list[str]) -> None:
+    def _beat(self, peer: Peer, have: dict[str, int]) -> None:
         whole = not peer.greeted
         peer.greeted = True
         self._tell(
@@ -230,7 +236,6 @@ class MembershipMachine:
                 leaving=self._leaving,
                 have=dict(self._have if whole else have),
                 about=self.about if whole or self._about_changed else None,
-                down=down,
             ),
         )
 
@@ -255,7 +260,7 @@ class MembershipMachine:
         ]
         if others:
             self._tell(peer, Introduce(self.node, others))
-        self._beat(peer, {}, self._told_down())
+        self._beat(peer, {})
         self._remember()
 
     def _on_link_down(self, message: LinkDown) -> None:
@@ -274,7 +279,8 @@ class MembershipMachine:
             self._log("met", peer=node, name=about.name)
         return peer
 
-    def _learn_about(self, peer: Peer, about: About) -> None:
+    def _learn_about(self, peer: Peer, about: About) -> bool:
+        """Take over what is newer; returns whether anything is."""
         known = peer.about
         if about.life != known.life:
             # Its clock may have begun anew, and so has its catching up.
@@ -283,31 +289,52 @@ class MembershipMachine:
             if known.life:
                 self._log("started_anew", peer=peer.id, name=about.name)
         elif about.revision <= known.revision:
-            return
+            return False
         peer.about = about
         self._viewed = False
+        return True
 
     def _on_introduce(self, message: Introduce) -> None:
         teller = self._peers.get(message.node)
         if teller is None:
             return
         for other in message.members:
-            if other.id in self._peers:
-                continue
+            known = self._peers.get(other.id)
+            if known is not None and not known.alive and other.down_s > 0:
+                # So that everybody forgets it at the same time.
+                down_since = self._now - other.down_s
+                if known.down_since is None or down_since < known.down_since:
+                    known.down_since = down_since
+        strangers = [other for other in message.members if other.id not in self._peers]
+        for other in strangers:
             peer = self._meet(other.id, other.about)
             if peer is not None and other.down_s > 0:
-                # So that everybody forgets it at the same time.
                 peer.down_since = self._now - other.down_s
-        self._set_timer()
-        self._remember()
+        if strangers:
+            self._set_timer()
+            self._remember()
 
-    def _introduce(self, newcomer: Peer) -> None:
-        news = Introduce(self.node, [Introduced(newcomer.id, newcomer.about)])
+    def _introduce_newcomers(self) -> None:
+        """Those first heard since the last tick, together: hundreds may come at once."""
+        newcomers = [self._peers[node] for node in self._newcomers if node in self._peers]
+        self._newcomers = []
+        if not newcomers:
+            return
+        news = Introduce(self.node, [Introduced(peer.id, peer.about) for peer in newcomers])
         for peer in self._peers.values():
-            if peer.connected and peer is not newcomer:
+            if peer.connected and newcomers != [peer]:
                 self._tell(peer, news)
 
     def _remember(self) -> None:
+        """Note for the next start who is there; in a crowd at the next tick."""
+        self._unremembered = True
+        if len(self._peers) <= CROWD_PEERS:
+            self._remember_now()
+
+    def _remember_now(self) -> None:
+        if not self._unremembered:
+            return
+        self._unremembered = False
         known: dict[str, list[str]] = {}
         names: dict[str, str] = {}
         for node, peer in sorted(self._peers.items()):
@@ -326,8 +353,7 @@ class MembershipMachine:
         peer = self._peers.get(message.node)
         if peer is None or not peer.connected:
             return  # Of a connection that is gone.
-        if message.about is not None:
-            self._learn_about(peer, message.about)
+        if message.about is not None and self._learn_about(peer, message.about):
             self._remember()
         peer.sent_ms = max(peer.sent_ms, message.sent_ms)
         if message.have or not peer.welcomed:
@@ -368,7 +394,7 @@ class MembershipMachine:
             self._log("back", peer=peer.id, name=peer.about.name)
         self._set(peer, UP, "", linked=peer.connected)
         if first:
-            self._introduce(peer)
+            self._newcomers.append(peer.id)
             self._set_timer()
 
     def _on_probe(self, message: Probe) -> None:
@@ -454,6 +480,7 @@ class MembershipMachine:
         name = self._name(peer.id)
         self._log("down", "warning", peer=peer.id, reason=f"node {name} is down: {reason}")
         self._send("queue", NodeDown(peer.id, reason))
+        self._view_due = self._now  # nothing is placed there from now on
 
     def _ask_others(self, peer: Peer) -> None:
         """Ask some who are connected; over the ticks, everybody. First who heard it last."""
@@ -509,8 +536,18 @@ class MembershipMachine:
     def _on_ask_view(self, message: AskView) -> None:
         self._send(message.sender, self._view())
 
+    def _tell_view_soon(self) -> None:
+        """At once; in a crowd, where many may change together, not more often than it is of use."""
+        if len(self._peers) <= CROWD_PEERS or self._now >= self._view_due:
+            self._view_due = self._now + CROWD_VIEW_EVERY_S
+            self._tell_view()
+        elif not self._view_awaited:
+            self._view_awaited = True
+            self._effects.append(SetTimer("view", self._view_due))
+
     def _tell_view(self) -> None:
         self._viewed = True
+        self._view_awaited = False
         view = self._view()
         for viewer in VIEWERS:
             self._send(viewer, view)

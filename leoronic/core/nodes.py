@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from leoronic.core.conditions import HasFile, HasTag, NotTag
+from leoronic.core.conditions import HasFile, HasTag, NotTag, Unknown
 from leoronic.core.peer import Freed, Offer
-from leoronic.core.records import TaskClass
+from leoronic.core.records import TaskClass, WorkerCondition
 from leoronic.core.resources import Ledger, Need, shortfalls
 from leoronic.core.run import AttemptKey
 
@@ -69,6 +69,8 @@ class NodePicture:
         gone: list[AttemptKey] = []
         ledger = self.ledger
         for key, successor in message.attempts:
+            if key == successor:
+                continue  # nothing changed hands
             need = ledger.held.get(key)
             beside = key in self.beside
             self.drop(key)
@@ -83,11 +85,22 @@ class NodePicture:
             key = (held.task, held.attempt)
             if key not in ledger.held:
                 ledger.restore(key, held.need)
-                self._told.add(key)
+                if key not in self.ours:
+                    self._told.add(key)
                 if self.reserved is not None:
                     self.beside.add(key)
-        self.wants.update(message.wants)
+        for number, room in message.wants.items():
+            self.wants[number] = max(room - self._under_way(number, message.seen), 0)
         return gone
+
+    def _under_way(self, class_number: int, seen: int) -> int:
+        """How many of the class were sent to stand behind others after what it had `seen`."""
+        if not seen:
+            return 0
+        return sum(
+            ours.number > seen and ours.need is None and ours.task_class.number == class_number
+            for ours in self.ours.values()
+        )
 
     @property
     def settled(self) -> bool:
@@ -174,18 +187,26 @@ class NodePicture:
         if task_class.node and task_class.node not in (self.node, self.name):
             return [f"the task is meant for node {task_class.node}"]
         reasons = [] if task_class.node or not self.draining else ["the node is draining"]
-        reasons += [f"{c.text} does not hold" for c in task_class.worker if not _holds(c, self)]
+        reasons += [_why_not(c) for c in task_class.worker if not _holds(c, self)]
         reasons += self.ledger.missing(task_class.need)
         if not reasons and not self.leaves_room(task_class):
             reasons.append("the node is kept free for a bigger task that waited longer")
         return reasons
 
 
-def _holds(condition: HasTag | NotTag | HasFile, node: NodePicture) -> bool:
+def _holds(condition: WorkerCondition, node: NodePicture) -> bool:
     match condition:
+        case Unknown():
+            return False
         case HasTag(tag):
             return tag in node.tags
         case NotTag(tag):
             return tag not in node.tags
         case HasFile(path):
             return path in node.files
+
+
+def _why_not(condition: WorkerCondition) -> str:
+    if isinstance(condition, Unknown):
+        return f"this version of leoronic does not know the condition {condition.text[:200]}"
+    return f"{condition.text} does not hold"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
+from leoronic.core.bounds import Number
+
 # A stream this short travels inside the outcome: it is durable by the same commit, needs no file,
 # and reaches every node with the entry that carries it.
 INLINE_BYTES_MAX = 2048
@@ -19,11 +21,11 @@ class StreamRef(msgspec.Struct, frozen=True, omit_defaults=True):
     `lost` counts bytes that could not be kept (it is 0 unless the disk failed).
     """
 
-    size: int = 0
+    size: Number = 0
     inline: bytes = b""
     file: str = ""
-    offset: int = 0
-    lost: int = 0
+    offset: Number = 0
+    lost: Number = 0
 
 
 class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -14,8 +14,11 @@ is kept. Unknown fields are ignored and missing ones have defaults, so that vers
 
 from __future__ import annotations
 
+from typing import TypeAlias, get_args
+
 import msgspec
 
+from leoronic.core.bounds import Attempt, Number, Retries
 from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import AttemptKey
 from leoronic.core.view import About
@@ -61,16 +64,15 @@ class Heartbeat(PeerMessage, frozen=True):
     `sent_ms`: now. `echo_ms`: the newest `sent_ms` heard from the receiver (in the receiver's
     clock, 0: none): with it the receiver knows how old what follows on this connection may be.
     `have`: what changed in the sender's version vector since its last heartbeat to the receiver.
-    `about`: only when it changed. `down`: nodes that the sender counts as down.
+    `about`: only when it changed.
     """
 
     sent_ms: int
     echo_ms: int = 0
     ready: bool = False
     leaving: bool = False
-    have: dict[str, int] = {}
+    have: dict[str, Number] = {}
     about: About | None = None
-    down: list[str] = []
 
 
 class Probe(PeerMessage, frozen=True):
@@ -118,9 +120,9 @@ class Push(WithBlob, frozen=True):
     some of it asks the sender with `Pull`.
     """
 
-    first: int = 0
-    count: int = 0
-    needs: dict[str, int] = {}
+    first: Number = 0
+    count: Number = 0
+    needs: dict[str, Number] = {}
 
 
 class Pull(PeerMessage, frozen=True):
@@ -129,8 +131,8 @@ class Pull(PeerMessage, frozen=True):
     `number` comes back with them; a new `Pull` ends the one before.
     """
 
-    have: dict[str, int] = {}
-    number: int = 0
+    have: dict[str, Number] = {}
+    number: Number = 0
 
 
 class Entries(WithBlob, frozen=True):
@@ -142,11 +144,11 @@ class Entries(WithBlob, frozen=True):
     one is on disk.
     """
 
-    places: list[tuple[str, int, int]] = []
-    floor: dict[str, int] = {}
+    places: list[tuple[str, Number, Number]] = []
+    floor: dict[str, Number] = {}
     last: bool = False
-    have: dict[str, int] = {}
-    pull: int = 0
+    have: dict[str, Number] = {}
+    pull: Number = 0
 
 
 class Have(PeerMessage, frozen=True):
@@ -155,8 +157,8 @@ class Have(PeerMessage, frozen=True):
     `pull`: so is the last page of that `Pull`; the next may follow.
     """
 
-    have: dict[str, int]
-    pull: int = 0
+    have: dict[str, Number]
+    pull: Number = 0
 
 
 # ---- placing ----
@@ -166,7 +168,7 @@ class Held(msgspec.Struct, frozen=True):
     """An attempt that occupies a node; `owner` assigned it."""
 
     task: str
-    attempt: int
+    attempt: Attempt
     need: Need
     owner: str = ""
 
@@ -183,8 +185,8 @@ class AssignItem(msgspec.Struct, frozen=True, omit_defaults=True):
     """One attempt to make. `hold_if_lost`: should it be lost, its task is held."""
 
     task: str
-    attempt: int
-    retries_left: int = 0
+    attempt: Attempt
+    retries_left: Retries = 0
     class_number: int = 0
     hold_if_lost: bool = False
 
@@ -193,10 +195,11 @@ class Assign(PeerMessage, frozen=True):
     """From an owner's scheduler: run these. Each is taken, or given back with `Freed`.
 
     Those in `ahead` take over from running attempts of the same class as these end, so that short
-    tasks need not wait for a round trip; they occupy nothing until then. `classes` describes all
-    classes named. `stale` is set by the connection on arrival: it was under way for so long that
-    its owner may have given up on this node, so nothing of it must start. `number` grows with each
-    `Assign` and `Interest` from one scheduler to one executor (0: not numbered).
+    tasks need not wait for a round trip; they occupy nothing until then. (If all of these ended
+    meanwhile they start at once, if there is room.) `classes` describes all classes named. `stale`
+    is set by the connection on arrival: it was under way for so long that its owner may have given
+    up on this node, so nothing of it must start. `number` grows with each `Assign` and `Interest`
+    from one scheduler to one executor (0: not numbered).
     """
 
     items: list[AssignItem] = []
@@ -212,7 +215,8 @@ class Offer(PeerMessage, frozen=True):
     `fresh`: the first since it started. `name` is the node's. `queued` are attempts that it has and
     that occupy nothing: they stand behind others, or their end is on its way to the disk. `seen` is
     the highest number of the receiver's: what was assigned with it or before, and is neither held
-    nor queued, ended or never arrived.
+    nor queued, ended or never arrived. `number` is that of an entry of the sender's own: how all
+    ended that it ever ran, and does not name here, is in its entries up to that.
     """
 
     name: str
@@ -223,15 +227,17 @@ class Offer(PeerMessage, frozen=True):
     fresh: bool = False
     queued: list[AttemptKey] = []
     seen: int = 0
+    number: int = 0
 
 
 class Freed(PeerMessage, frozen=True):
     """From an executor: these attempts no longer occupy it; each names its successor, or None.
 
-    `taken`: attempts that occupy it now and that the receiver did not assign. `wants`: how many
-    more tasks of a class (of the receiver's) it would queue up behind those that run. `declined`:
-    what the receiver assigned and is given back, none of it begun; its classes are not welcome
-    again before `retry_s` seconds.
+    `taken`: attempts that occupy it now and that the receiver did not assign so: others', or those
+    in `ahead` that started at once. `wants`: how many more tasks of a class (of the receiver's) it
+    would queue up behind those that run, `seen` being the highest number of the receiver's that
+    this takes into account. `declined`: what the receiver assigned and is given back, none of it
+    begun; its classes are not welcome again before `retry_s` seconds.
     """
 
     attempts: list[tuple[AttemptKey, AttemptKey | None]] = []
@@ -239,6 +245,7 @@ class Freed(PeerMessage, frozen=True):
     wants: dict[int, int] = {}
     declined: list[AttemptKey] = []
     retry_s: float = 0.0
+    seen: int = 0
 
 
 class Interest(PeerMessage, frozen=True):
@@ -283,7 +290,7 @@ class Outstanding(PeerMessage, frozen=True):
     (task, attempt, node it was assigned to): they may start there any moment.
     """
 
-    attempts: list[tuple[str, int, str]]
+    attempts: list[tuple[str, Attempt, str]]
 
 
 # ---- questions of people ----
@@ -307,7 +314,7 @@ class Answered(WithBlob, frozen=True):
     body: msgspec.Raw = msgspec.Raw(b"null")
 
 
-MESSAGES = (
+MESSAGES: TypeAlias = (
     Heartbeat
     | Probe
     | ProbeAnswer
@@ -350,28 +357,10 @@ RECEIVERS: dict[type, str] = {
     Answered: "questions",
 }
 """The actor that gets a message of this type."""
+assert RECEIVERS.keys() == {*get_args(MESSAGES)}, "each message has one receiver, and no other"
 
 _encoder = msgspec.json.Encoder()
-_decoder: msgspec.json.Decoder[
-    Heartbeat
-    | Probe
-    | ProbeAnswer
-    | Introduce
-    | Push
-    | Pull
-    | Entries
-    | Have
-    | Assign
-    | Offer
-    | Freed
-    | Interest
-    | Reserve
-    | CheckFiles
-    | FilesPresent
-    | Outstanding
-    | Ask
-    | Answered
-] = msgspec.json.Decoder(MESSAGES)
+_decoder: msgspec.json.Decoder[MESSAGES] = msgspec.json.Decoder(MESSAGES)
 
 
 def encode(message: PeerMessage) -> tuple[bytes, bytes]:

@@ -209,6 +209,11 @@ class Placement:
             # It was assigned already, and the queue did not know that yet.
             self.claims.await_end(key)
             return False
+        if key in node.ledger.held:
+            # The node says that it has it: what the claims say does not count then.
+            self.claims.take(key, node.node)
+            self.claims.await_end(key)
+            return False
         was_reserved = node.reserved
         self._take(item, window.task_class, node, batches, number, ahead=False)
         if was_reserved is not node.reserved:

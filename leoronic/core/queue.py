@@ -14,6 +14,7 @@ from itertools import islice
 
 from leoronic.core.admission import Plan
 from leoronic.core.arrays import ArrayRecord
+from leoronic.core.bounds import ATTEMPT_MAX
 from leoronic.core.effects import (
     Asked,
     CancelTimer,
@@ -30,6 +31,9 @@ from leoronic.core.queue_messages import (
     Append,
     Appended,
     AppendFailed,
+    AskBegun,
+    AskReached,
+    Begun,
     ChangedTasks,
     ChangeTasks,
     CommandsMatched,
@@ -45,6 +49,7 @@ from leoronic.core.queue_messages import (
     Lookup,
     NodeDown,
     QueueStarted,
+    Reached,
     SchedulerStarted,
     SubmitSpecs,
     TasksChanged,
@@ -82,6 +87,8 @@ class QueueMachine:
         self._claimed: set[str] = set()  # ids of submissions on their way to the disk
         self._changing: dict[int, tuple[object, ChangedTasks]] = {}
         self._derived: dict[int, list[Entry]] = {}  # appends that follow from what was applied
+        self._have: dict[str, int] = {}  # the last entry of each origin that was applied
+        self._needed: dict[str, int] = {}  # which the scheduler waits for
         self._suspected: dict[str, Entry] = {}  # by node: those for which there was no room
         self._copying: dict[
             int, tuple[Plan, float]
@@ -99,6 +106,8 @@ class QueueMachine:
             SchedulerStarted: self._on_scheduler_started,
             Watching: self._on_watching,
             Declined: self._on_declined,
+            AskBegun: self._on_ask_begun,
+            AskReached: lambda message: self._needed.update(message.needs),
             View: self._on_view,
             NodeDown: self._on_node_down,
             Copied: self._on_copied,
@@ -138,6 +147,8 @@ class QueueMachine:
         if tasks.changes:
             self._send("control", TasksChanged(tasks.changes))
             tasks.changes = []
+        if self._needed:
+            self._tell_reached()
 
     def _send(self, to: str, message: object) -> None:
         self._effects.append(Send(to, message))
@@ -171,6 +182,7 @@ class QueueMachine:
         for state, count in message.finals.items():
             self.tasks.ended[state] += count
         self.tasks.place_all_loaded()
+        self._have = dict(message.have)
         self._loaded = True
         self._send("control", QueueStarted())
         self._unpark()
@@ -197,6 +209,7 @@ class QueueMachine:
             self.tasks.apply(numbered, message.orders)
         for flip in message.flips:
             self.tasks.flip(flip)
+        self._have.update(message.have)
 
     def _on_appended(self, message: Appended) -> None:
         self._derived.pop(message.token, None)
@@ -270,6 +283,18 @@ class QueueMachine:
     def _on_scheduler_started(self, _message: SchedulerStarted) -> None:
         self.tasks.offer_again()
 
+    def _on_ask_begun(self, message: AskBegun) -> None:
+        if not any(self.tasks.is_awaited(*key) for key in message.attempts):
+            self._send("scheduler", Begun(message.attempts))
+
+    def _tell_reached(self) -> None:
+        """Once the scheduler has been told all that follows from these entries."""
+        have = self._have
+        reached = {o: have[o] for o, number in self._needed.items() if have.get(o, 0) >= number}
+        if reached:
+            self._needed = {o: n for o, n in self._needed.items() if o not in reached}
+            self._send("scheduler", Reached(reached))
+
     def _on_declined(self, message: Declined) -> None:
         self.tasks.declined(message.tasks)
 
@@ -290,7 +315,7 @@ class QueueMachine:
         elif message.name == "copies":
             self._stop_waiting()
         elif message.name == "unheard of":
-            self.tasks.give_up_lost()
+            self.tasks.unheard_of_for_longer()
         else:
             self.tasks.wake_delayed()
 
@@ -373,14 +398,14 @@ class QueueMachine:
         record = self.tasks.live.get(task)  # an element is held with its array
         if record is None or record.why_held() is not None:
             return None
-        return Held(task, record.revision + 1, self._now, reason)
+        return Held(task, _next_revision(record), self._now, reason)
 
     def _release(self, task: str, _reason: str) -> Entry | None:
         record = self.tasks.find(task)
         if record is None or record.why_held() is None:
             return None
         # What runs now may still be lost: that loss is not forgiven in advance.
-        return Released(task, record.revision + 1, self._now, record.runs.forgivable())
+        return Released(task, _next_revision(record), self._now, record.runs.forgivable())
 
     def _release_elements(self, task: str) -> list[Entry]:
         """Of an array that is released, the elements that a loss holds."""
@@ -501,6 +526,10 @@ class QueueMachine:
                 state = "waiting"
             counts[state] = counts.get(state, 0) + array.unmade
         return {state: count for state, count in counts.items() if count}
+
+
+def _next_revision(record: Record) -> int:
+    return min(record.revision + 1, ATTEMPT_MAX)
 
 
 def _newest_first(live: dict[str, Record]) -> Iterable[Record]:

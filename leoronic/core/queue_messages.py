@@ -141,6 +141,37 @@ class Withdrawn(msgspec.Struct, frozen=True):
     tasks: list[str] | None = None
 
 
+class AskBegun(msgspec.Struct, frozen=True):
+    """From the scheduler to the queue: have these attempts begun, as far as entries tell?
+
+    Answer: `Begun`, as soon as it is asked when all have; until then, none.
+    """
+
+    attempts: list[tuple[str, int]]
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """From the queue: no entry is awaited that tells how these began. They may have ended."""
+
+    attempts: list[tuple[str, int]]
+
+
+class AskReached(msgspec.Struct, frozen=True):
+    """From the scheduler to the queue: tell when it goes by the entries up to these.
+
+    `needs` has a number of an entry by origin. Answers: `Reached`, as they are reached. One that is
+    asked for again is answered once, for the last number.
+    """
+
+    needs: dict[str, int]
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """From the queue, after all that follows from them: it goes by all entries up to these."""
+
+    have: dict[str, int]
+
+
 class SchedulerStarted(msgspec.Struct, frozen=True):
     """To the queue: the scheduler has an empty memory; offer again."""
 
@@ -232,12 +263,14 @@ class Committed(msgspec.Struct, frozen=True):
 
     A `Submitted` is among them only if it made the task, or changed whose it is while it lives
     (two nodes took the same id): the one with the lesser (at, origin) holds. `orders` gives the
-    task's place in the local order for each `Submitted`.
+    task's place in the local order for each `Submitted`. `have` is what changed in the version
+    vector, told with the last entries of a commit; there may be nothing else.
     """
 
     entries: list[Numbered]
     orders: dict[str, int] = {}
     flips: list[Flip] = []
+    have: dict[str, int] = {}
 
 
 class Lookup(msgspec.Struct, frozen=True):
@@ -320,7 +353,10 @@ class LoadedTask(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """A batch of live tasks. `finals` counts ended tasks by state; `number` is the last entry's."""
+    """A batch of live tasks. `finals` counts ended tasks by state; `number` is the last entry's.
+
+    `have` is the version vector.
+    """
 
     tasks: list[LoadedTask]
     last: bool = False
@@ -328,3 +364,4 @@ class Loaded(msgspec.Struct, frozen=True):
     number: int = 0
     finals: dict[str, int] = {}
     life: int = 0
+    have: dict[str, int] = {}

@@ -21,7 +21,8 @@ from leoronic.core.conditions import (
     HasTag,
     NotTag,
     QueueIsFirst,
-    parse_condition,
+    Unknown,
+    read_condition,
 )
 from leoronic.core.resources import Need, milli
 from leoronic.core.runs import NO_RUNS, Runs
@@ -35,7 +36,7 @@ FINAL_STATES = ("succeeded", "failed", "cancelled")
 T = TypeVar("T")
 
 QueueCondition = QueueIsFirst | AllWithCmdDone
-WorkerCondition = HasTag | NotTag | HasFile
+WorkerCondition = HasTag | NotTag | HasFile | Unknown
 
 
 class Status(IntEnum):
@@ -221,7 +222,7 @@ class ClassTable:
         return found
 
     def _make(self, key: tuple[object, ...], spec: TaskSpec, origin: str) -> TaskClass:
-        conditions = [parse_condition(text) for text in spec.conditions]
+        conditions = [read_condition(text) for text in spec.conditions]
         made = TaskClass(
             number=self._next,
             need=Need(

@@ -11,9 +11,10 @@ from leoronic.core.replication_messages import Body
 PARKED_BYTES_MAX = 8 << 20
 UNDER_WAY_BYTES_MAX = 4 << 20
 ORIGINS_MAX = 8192
-NUMBER_MAX = 1 << 53
 # Beside the text: what a Body and a Push cost.
 OVERHEAD = 200
+# One of its needs.
+NEED_BYTES = 64
 
 
 class Parked(NamedTuple):
@@ -45,10 +46,13 @@ class ReplicaPeer:
     def __init__(self, node: str) -> None:
         self.id = node
         self.heard = False  # it told its vector
+        # To be pulled from once, whatever it says: its heartbeats may tell only what changes.
+        self.to_compare = False
         self.told: dict[str, int] = {}  # by its heartbeats; they must not go backwards
         self.acked: dict[str, int] = {}  # by `Have`; nor must these
         # Numbers that it holds and we do not: (number, since when that is known).
         self.more: dict[str, tuple[int, float]] = {}
+        self.asked = False  # it was asked for what it holds and we do not, as it had just come
         self.parked: deque[Parked] = deque()
         self.parked_bytes = 0
         self.serving: Serving | None = None
@@ -60,7 +64,7 @@ class ReplicaPeer:
 
     def park(self, push: Parked) -> bool:
         """Keep a push for later; false if there is no room, then the peer must be asked again."""
-        size = push.size + OVERHEAD * (len(push.bodies) + 1)
+        size = push.size + OVERHEAD * (len(push.bodies) + 1) + NEED_BYTES * len(push.needs)
         if self.parked_bytes + size > PARKED_BYTES_MAX and self.parked:
             return False
         self.parked.append(push._replace(size=size))

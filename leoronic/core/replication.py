@@ -5,8 +5,10 @@ who asks (`Pull`), entries to take (`Take`). The rules:
 
 - Own new entries are pushed to each peer that holds the ones before. `needs` of a push is what
   else changed on this disk since the push before: who holds the entry before holds the rest.
+  While there is much to push, what nobody waits for is gathered for `TOGETHER_S`.
 - What cannot be taken yet is parked, for 0.2 s; then its sender is asked for all that is missing.
-  A peer that holds something for 1 s that we lack is asked too. One `Pull` at a time, page by page.
+  A peer that holds something for 1 s that we lack is asked too, and after a start each peer once:
+  the vector of its last page is all that it holds. One `Pull` at a time, page by page.
 - One `Take` at a time, with all that arrived meanwhile: if the disk refuses it, nothing that
   builds on it is taken.
 - A peer that contradicts itself is cut off (`Misbehaved`); all that is kept of it is bounded.
@@ -18,12 +20,12 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from leoronic.core.bodies import Malformed, check_page, chunks, join, split, too_old
+from leoronic.core.bounds import NUMBER_MAX
 from leoronic.core.copies import Copies
 from leoronic.core.effects import Asked, CancelTimer, Effect, Fired, Log, Reply, Send, SetTimer
 from leoronic.core.peer import Entries, Have, LinkDown, LinkUp, PeerMessage, Pull, Push
 from leoronic.core.recent import Recent
 from leoronic.core.replica_peer import (
-    NUMBER_MAX,
     ORIGINS_MAX,
     Parked,
     ReplicaPeer,
@@ -61,8 +63,16 @@ READ_S = 3.0
 TAKE_S = 30.0
 RETRY_TAKE_S = 1.0
 COPIES_S = 2.0
+# What is written so soon after a push waits so long for company.
+BUSY_S = 0.01
+TOGETHER_S = 0.004
+# Heartbeats tell of what is held, once a second.
+VECTOR_S = 0.5
 ALONE_S = 5.0
 CATCH_UP_S = 30.0
+
+
+_SUBMITTED = b'{"kind":"submitted"'
 
 
 class Start:
@@ -110,6 +120,9 @@ class ReplicationMachine:
         self._vectors: dict[str, dict[str, int]] = {}
         self._moved: dict[str, int] = {}  # of others' entries, since the last push
         self._recent = Recent()
+        self._unpushed: list[Body] = []  # own entries on disk that are being gathered
+        self._pushed_at = -BUSY_S
+        self._untold: dict[str, int] = {}  # what membership is to be told soon
         self._read_own = 0  # up to which own entries went out in pages
         self._copies = Copies()
         self._reads: dict[int, tuple[str, int]] = {}  # token: (peer, number of its pull)
@@ -148,6 +161,8 @@ class ReplicationMachine:
             "take": self._take_is_overdue,
             "copies": self._copies_are_overdue,
             "ready": self._check_ready,
+            "push": self._push_new,
+            "vector": self._tell_vector,
         }
 
     def handle(self, message: object, now: float) -> list[Effect]:
@@ -220,6 +235,16 @@ class ReplicationMachine:
         self._moved.pop(self.node, None)
         return changed
 
+    def _note_vector(self, changed: dict[str, int]) -> None:
+        if changed and not self._untold:
+            self._set_timer("vector", self._now + VECTOR_S)
+        self._untold.update(changed)
+
+    def _tell_vector(self) -> None:
+        if self._untold:
+            self._send("membership", Vector(self._untold))
+            self._untold = {}
+
     def _floor_rises(self, floor: dict[str, int]) -> None:
         for origin, number in floor.items():
             self.floor[origin] = max(number, self.floor.get(origin, 0))
@@ -272,7 +297,9 @@ class ReplicationMachine:
     def _on_link_up(self, message: LinkUp) -> None:
         if message.node in self._peers:
             self._drop(message.node)
-        self._peers[message.node] = ReplicaPeer(message.node)
+        peer = self._peers[message.node] = ReplicaPeer(message.node)
+        # The connection may be older than this life, and its first heartbeat gone by.
+        peer.to_compare = not self._compared
         # It may have lost what it held; what counts is what it says now.
         self._vectors[message.node] = {}
         self._look()
@@ -380,7 +407,7 @@ class ReplicationMachine:
     def _note_more(self, peer: ReplicaPeer, origin: str, number: int) -> None:
         if origin not in peer.more:
             if not peer.more:
-                self._set_look(self._now + MORE_S)
+                self._set_look(self._now + (MORE_S if peer.asked else 0.0))
             peer.more[origin] = (number, self._now)
 
     def _on_asked(self, asked: Asked) -> None:
@@ -411,7 +438,26 @@ class ReplicationMachine:
         bodies = [body for body in message.bodies if body.number > mine]
         if not bodies:
             return
+        self.have[self.node] = bodies[-1].number
+        self._note_vector({self.node: bodies[-1].number})
+        waits = self._now < self._pushed_at + BUSY_S and self._read_own <= mine
+        if waits and any(peer.pushing for peer in self._peers.values()):
+            if not self._unpushed:
+                self._set_timer("push", self._now + TOGETHER_S)
+            self._unpushed += bodies
+        else:
+            self._unpushed += bodies
+            self._push_new()
+        if self._read_own > mine:
+            self._advance()  # who read that in a page may have built on it since
+
+    def _push_new(self) -> None:
+        """Push what was gathered. Before anybody can get it in another way and build on it."""
+        if not self._unpushed:
+            return
+        bodies, self._unpushed = self._unpushed, []
         needs, self._moved = self._moved, {}
+        self._pushed_at = self._now
         for chunk in chunks(bodies, PAGE_BYTES):
             blob = b"\n".join([body.text for body in chunk])
             push = Push(self.node, blob, chunk[0].number, len(chunk), needs)
@@ -420,11 +466,6 @@ class ReplicationMachine:
             for peer in self._connected():
                 if peer.pushing:
                     self._push(peer, push)
-        self.have[self.node] = bodies[-1].number
-        self._send("membership", Vector({self.node: bodies[-1].number}))
-        self._nobody_to_copy()
-        if self._read_own > mine:
-            self._advance()  # who read that in a page may have built on it since
 
     def _push(self, peer: ReplicaPeer, push: Push) -> None:
         self._tell(peer.id, push)
@@ -437,6 +478,7 @@ class ReplicationMachine:
             self._push_past(peer, self._vectors[peer.id].get(self.node, 0))
 
     def _push_past(self, peer: ReplicaPeer, number: int) -> None:
+        self._push_new()
         pushes = self._recent.past(number)
         if number == self.have.get(self.node, 0):
             peer.pushing = True
@@ -458,8 +500,9 @@ class ReplicationMachine:
         ]
 
     def _on_await_copies(self, message: AwaitCopies) -> None:
+        self._push_new()
         holders = self._holders(message.number)
-        if holders or not any(peer.pushing for peer in self._peers.values()):
+        if holders or not self._may_be_copied():
             self._send("queue", Copied(message.token, holders))
             return
         if self._copies.due() is None:
@@ -473,8 +516,12 @@ class ReplicationMachine:
         if due is not None:
             self._set_timer("copies", due)
 
+    def _may_be_copied(self) -> bool:
+        """Whether anybody is there who may soon hold what is new: pushed, or as it asks for it."""
+        return not self._rejoining and any(peer.heard for peer in self._peers.values())
+
     def _nobody_to_copy(self) -> None:
-        if self._copies.due() is not None and not any(p.pushing for p in self._peers.values()):
+        if self._copies.due() is not None and not self._may_be_copied():
             for token, wanted in self._copies.held(NUMBER_MAX):
                 self._send("queue", Copied(token, self._holders(wanted)))
 
@@ -486,7 +533,6 @@ class ReplicationMachine:
             return
         peer.heard = True
         peer.stop_pushing()
-        self._nobody_to_copy()
         peer.serving = Serving(message.number, message.have, 0)
         # One page at a time is read for a peer, however often it asks; unless the journal forgot.
         if self._loaded and (not peer.reading_since or self._now - peer.reading_since > READ_S):
@@ -513,6 +559,7 @@ class ReplicationMachine:
         if serving.number != number:
             self._read(peer)  # It has asked anew meanwhile.
             return
+        self._push_new()
         self._read_own = max(self._read_own, message.have.get(self.node, 0))
         places, blob = join(message.bodies)
         self._tell(
@@ -548,15 +595,18 @@ class ReplicationMachine:
 
     def _due(self, peer: ReplicaPeer) -> float | None:
         """When the peer is to be asked, as far as is known."""
-        if not self._caught_up:
+        if not self._caught_up or peer.to_compare:
             return self._now
         peer.more = {o: m for o, m in peer.more.items() if m[0] > self.have.get(o, 0)}
+        if peer.more and not peer.asked:
+            return self._now  # it was out of reach: what it has to tell will not come by itself
         dues = [since + MORE_S for _, since in peer.more.values()]
         if peer.parked:
             dues.append(peer.parked[0].since + PARKED_S)
         return min(dues, default=None)
 
     def _start_pull(self, node: str) -> None:
+        self._peers[node].asked = True
         number = self._next_token()
         self._pull = _Pulling(number, node, self._now, dict(self._vectors[node]))
         self._tell(node, Pull(self.node, dict(self.have), number))
@@ -615,6 +665,9 @@ class ReplicationMachine:
         except Malformed as error:
             self._misbehaves(peer, str(error))
             return
+        if len(message.needs) > ORIGINS_MAX:
+            self._misbehaves(peer, f"needs entries of {len(message.needs)} nodes")
+            return
         last = message.first + message.count - 1
         if not self._learn(peer, {message.node: last}):
             return
@@ -655,7 +708,9 @@ class ReplicationMachine:
             self._acknowledge(pushers)
             return
         self._taking = _Taking(self._next_token(), floor, pushers, page)
-        self._send("journal", Take(self._taking.token, bodies, floor, have))
+        # Somebody waits until a submission is held here.
+        patient = page is None and not any(b.text.startswith(_SUBMITTED) for b in bodies)
+        self._send("journal", Take(self._taking.token, bodies, floor, have, patient))
         self._set_timer("take", self._now + TAKE_S)
 
     def _takeable(self, bodies: list[Body], held: dict[str, int]) -> list[str]:
@@ -695,8 +750,7 @@ class ReplicationMachine:
         changed = self._raise(message.have)
         if not message.refused:
             self._floor_rises(taking.floor)
-        if changed:
-            self._send("membership", Vector(changed))
+        self._note_vector(changed)
         if message.refused:
             self._refused(taking, message.refused)
         else:
@@ -735,10 +789,14 @@ class ReplicationMachine:
         self._end_pull()
         self._caught_up = True
         self._avoid = ""
+        # The vector of its last page is all that it holds.
+        peer.heard, peer.to_compare = True, False
         self._advance()
         push = peer.parked[0] if peer.parked else None
         if push is not None and push.since < pull.since and self._taking is None:
             self._misbehaves(peer, f"its entry {push.first} builds on what it does not hold")
+        if peer.id in self._peers:
+            self._keep_pushing(peer)
         self._look()
         self._check_ready()
 

@@ -46,13 +46,15 @@ class Take(msgspec.Struct, frozen=True):
     """Write entries of other nodes, in this order. Answer: `Taken` or `TakeFailed`.
 
     A number that follows a gap is taken only if the gap is at most `floor[origin]`; one that is
-    held already is skipped. `have`: with these all of it is held, gaps included.
+    held already is skipped. `have`: with these all of it is held, gaps included. `patient`: it may
+    wait a little for company.
     """
 
     token: int
     bodies: list[Body]
     floor: dict[str, int] = {}
     have: dict[str, int] = {}
+    patient: bool = False
 
 
 class Taken(msgspec.Struct, frozen=True):

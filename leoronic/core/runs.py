@@ -31,11 +31,6 @@ def end_phase(final: bool, reason: str) -> int:
     return SUPERSEDED if reason == STOPPED_AS and not final else ENDED
 
 
-def outcome_rank(attempt: int, succeeded: bool, node: str) -> tuple[int, bool, str]:
-    """What decides between several final outcomes of one task: the highest is the task's."""
-    return (attempt, succeeded, node)
-
-
 class RunState(NamedTuple):
     """What is known of a run. `ended_at`: when it got to this phase, seconds since the epoch.
 

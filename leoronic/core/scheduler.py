@@ -16,6 +16,7 @@ has told the view again.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from leoronic.core.barrier import Barriers
@@ -33,7 +34,16 @@ from leoronic.core.peer import (
     Reserve,
 )
 from leoronic.core.placement import PATIENCE_S, Placement, Window
-from leoronic.core.queue_messages import Declined, Offered, SchedulerStarted, Withdrawn
+from leoronic.core.queue_messages import (
+    AskBegun,
+    AskReached,
+    Begun,
+    Declined,
+    Offered,
+    Reached,
+    SchedulerStarted,
+    Withdrawn,
+)
 from leoronic.core.resources import Need
 from leoronic.core.ring import owner_of
 from leoronic.core.run import AttemptKey
@@ -45,6 +55,7 @@ RESERVE_EVERY_S = 2.0
 RESERVE_S = 6.0
 # Entries of another node are here long before that, unless it can't be reached.
 ENTRIES_S = 3.0
+TOGETHER_S = 0.25
 OUTSTANDING_S = 10.0
 OUTSTANDING_MAX = 10_000
 STILL_S = 1.0
@@ -81,6 +92,8 @@ class SchedulerMachine:
             View: self._on_view,
             Offered: self._on_offered,
             Withdrawn: self._on_withdrawn,
+            Begun: self._on_begun,
+            Reached: lambda message: self._barriers.reached(message.have),
             Offer: self._on_offer,
             Freed: self._on_freed,
             FilesPresent: self._on_files_present,
@@ -265,16 +278,39 @@ class SchedulerMachine:
             self._look_around()
 
     def _lose_interest(self) -> None:
-        claims = self.placement.claims
-        if not self._interests.is_calm(self._now) or claims.awaiting or self._barriers.pending():
+        """Once nothing waits, and the queue knows of all that others run for it.
+
+        Whatever it does not know of may be given back yet, or be lost with its node; and only who
+        is interested hears of that.
+        """
+        if not self._may_lose_interest():
             return
+        attempts = self._elsewhere()
+        if attempts:
+            self._effects.append(Send("queue", AskBegun(attempts)))
+        else:
+            self._on_begun(Begun([]))
+
+    def _may_lose_interest(self) -> bool:
+        claims = self.placement.claims
+        if not self._interests.on or not self._interests.is_calm(self._now):
+            return False
         peers = self._peers()
-        if any(not n.settled for node, n in self.placement.nodes.items() if node in peers):
+        unsettled = any(not n.settled for node, n in self.placement.nodes.items() if node in peers)
+        return not (claims.awaiting or self._barriers.waited_for() or unsettled)
+
+    def _elsewhere(self) -> list[AttemptKey]:
+        """What other nodes have of what this scheduler assigned."""
+        nodes = self.placement.nodes
+        return [key for node in self._peers() if node in nodes for key in nodes[node].ours]
+
+    def _on_begun(self, message: Begun) -> None:
+        if not self._may_lose_interest() or not {*self._elsewhere()} <= {*message.attempts}:
             return
         self._interests.lose()
         for node in self._alive():
             self._ask(node, on=False)
-        for node in peers:
+        for node in self._peers():
             if self.placement.nodes.pop(node, None) is not None:
                 self.placement.claims.forget_node(node)
 
@@ -323,7 +359,11 @@ class SchedulerMachine:
         for key in [*picture.ledger.held, *message.queued]:
             placement.claims.take(key, message.node)
         placement.node_changed(message.node)
-        self._barriers.heard(message.node, message.seen, self._now, alone=len(self._alive()) == 1)
+        alone = len(self._alive()) == 1
+        # Alone, only this node's journal counts: it refuses what it knows, and it knows its own.
+        number = 0 if alone else message.number
+        if self._barriers.heard(message.node, message.seen, number, self._now, alone=alone):
+            self._ask_reached()
         if message.fresh:
             # What was assigned to its former life may be lost: the answer tells.
             self._interests.forget(message.node)
@@ -331,10 +371,17 @@ class SchedulerMachine:
         self._look_around()
         self._ask_files(message.node)
 
+    def _ask_reached(self) -> None:
+        behind = self._barriers.behind()
+        if behind:
+            self._effects.append(Send("queue", AskReached(behind)))
+
     def _left(self, key: AttemptKey, node: str) -> None:
         """`node` does not have the attempt. The queue hears of an end from entries, maybe later."""
-        grace_s = 0.0 if node == self._node else ENTRIES_S
-        self.placement.claims.leave(key, node, self._now + grace_s)
+        until = self._now
+        if node != self._node:  # rounded up, so that many are let go of together
+            until = math.ceil((until + ENTRIES_S) / TOGETHER_S) * TOGETHER_S
+        self.placement.claims.leave(key, node, until)
 
     def _on_freed(self, message: Freed) -> None:
         placement = self.placement
@@ -355,8 +402,9 @@ class SchedulerMachine:
             if successor is not None and key != successor:
                 placement.claims.take(successor, message.node)
         for held in message.taken:
-            placement.claims.take((held.task, held.attempt), message.node)
-            self._contested = True
+            key = (held.task, held.attempt)
+            placement.claims.take(key, message.node)
+            self._contested = self._contested or key not in picture.ours
         placement.node_changed(message.node)
 
     def _on_files_present(self, message: FilesPresent) -> None:
@@ -419,9 +467,9 @@ class SchedulerMachine:
             case "patience":
                 self._reserve()
             case "interest":
-                if self._interests.on:
-                    self._lose_interest()
+                self._lose_interest()
                 self._look_around()
+                self._ask_reached()  # the queue may have begun a new life
             case "place":
                 for node, picture in sorted(self.placement.nodes.items()):
                     self.placement.node_changed(node)
@@ -452,6 +500,6 @@ class SchedulerMachine:
             return ["it has not told what is free yet"]
         reasons = picture.why_not(window.task_class)
         if not reasons and not self._barriers.is_clear(window.task_class.origin):
-            waited = [self._name(other) for other in self._barriers.pending()]
+            waited = [self._name(other) for other in self._barriers.waited_for()]
             reasons = [f"first it must be known what runs on {', '.join(waited) or 'all nodes'}"]
         return reasons or ["it can start here; others are before it"]

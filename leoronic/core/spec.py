@@ -9,12 +9,27 @@ import shlex
 
 import msgspec
 
+from leoronic.core.bounds import (
+    Amount,
+    Count,
+    Cpus,
+    Indexes,
+    Items,
+    OnLoss,
+    Pids,
+    Priority,
+    Retries,
+    Seconds,
+    Size,
+    When,
+)
+
 
 class After(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Wait for the task with this id or name: until it `succeeded`, `failed` or `ended`."""
 
     id: str
-    when: str = "succeeded"
+    when: When = "succeeded"
 
 
 class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -30,10 +45,10 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """
 
     command: str | list[str]
-    memory: int = 0
-    cpus: float = 1.0
-    storage: int = 0
-    resources: dict[str, float] = {}
+    memory: Size = 0
+    cpus: Cpus = 1.0
+    storage: Size = 0
+    resources: dict[str, Amount] = {}
     concurrent: bool = True
     conditions: tuple[str, ...] = ()
     workdir: str = "shared"
@@ -41,20 +56,20 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     name: str = ""
     id: str = ""
     labels: dict[str, str] = {}
-    priority: int = 0
+    priority: Priority = 0
     env: dict[str, str] = {}
     stdin: str = ""
-    time_limit: float | None = None
-    retries: int = 0
-    retry_delay: float = 1.0
-    on_loss: str = "retry"
-    count: int | None = None
-    items: list[str] | None = None
+    time_limit: Seconds | None = None
+    retries: Retries = 0
+    retry_delay: Seconds = 1.0
+    on_loss: OnLoss = "retry"
+    count: Count | None = None
+    items: Items | None = None
     fresh_shell: bool = False
-    pids: int | None = None
+    pids: Pids | None = None
     redo_of: str = ""
     node: str = ""
-    only: list[int] | None = None
+    only: Indexes | None = None
 
 
 _LINE_END = "\n\n"

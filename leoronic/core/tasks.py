@@ -16,6 +16,7 @@ import heapq
 from collections.abc import Callable, Mapping
 
 from leoronic.core.arrays import ArrayRecord, split_element
+from leoronic.core.bounds import ATTEMPT_MAX
 from leoronic.core.effects import Effect, Log, Send, SetTimer
 from leoronic.core.entries import (
     Cancelled,
@@ -57,8 +58,10 @@ from leoronic.core.runs import LOST, NEVER_BEGAN, OPEN, STOPPED_AS, RunState, en
 from leoronic.core.spec import TaskSpec, element_count
 from leoronic.core.view import View
 
-# How long what runs on a node is not given up because nobody has told of that node.
+# How long what runs on a node is not given up because nobody has told of that node. Counted in
+# steps, as the time of day may be set.
 UNHEARD_OF_S = 30.0
+UNHEARD_OF_STEPS = 6
 
 
 class Tasks:
@@ -85,7 +88,7 @@ class Tasks:
         self._dirty: dict[int, None] = {}
         self._window = WINDOW_TASKS
         self._mine: set[int] = set()  # the classes that this node places
-        self._unheard_of: dict[str, float] = {}  # nodes that something runs on, since when
+        self._unheard_of: dict[str, int] = {}  # nodes that something runs on, for so many steps
         self._appliers: dict[type, Callable[..., None]] = {
             Started: self._started,
             Finished: self._finished,
@@ -183,9 +186,21 @@ class Tasks:
             self._unheard_of.pop(node, None)
             return self.ownership.is_gone(node)
         if node not in self._unheard_of:
-            self._unheard_of[node] = self._now
-            self.effects.append(SetTimer("unheard of", self._now + UNHEARD_OF_S))
-        return self._now >= self._unheard_of[node] + UNHEARD_OF_S
+            self._unheard_of[node] = 0
+            self._wait_for_unheard_of()
+        return self._unheard_of[node] >= UNHEARD_OF_STEPS
+
+    def _wait_for_unheard_of(self) -> None:
+        at = self._now + UNHEARD_OF_S / UNHEARD_OF_STEPS
+        self.effects.append(SetTimer("unheard of", at))
+
+    def unheard_of_for_longer(self) -> None:
+        """The timer "unheard of" fired."""
+        for node, steps in self._unheard_of.items():
+            self._unheard_of[node] = steps + 1
+        if any(steps < UNHEARD_OF_STEPS for steps in self._unheard_of.values()):
+            self._wait_for_unheard_of()
+        self.give_up_lost()
 
     def _give_up(self, record: Record, node: str) -> None:
         ownership = self.ownership
@@ -212,11 +227,15 @@ class Tasks:
 
     def _submitted(self, entry: Submitted, origin: str, order: int) -> None:
         known = self.live.get(entry.task)
+        spec = entry.spec
         if known is not None:
+            if _count_of(known) != element_count(spec):
+                # What ended of one means nothing to the other: on every disk it is cancelled.
+                self._finalise(known, "cancelled", "two unlike tasks were given the same id")
+                return
             if known.task_class.origin == origin:
                 return
             self._forget_twin(known)
-        spec = entry.spec
         record = self._make(entry.task, order, spec, origin)
         if known is not None:
             record.take_over(known)
@@ -307,7 +326,7 @@ class Tasks:
         return record
 
     def _record_to_run(self, task: str) -> Record | None:
-        """The same, but no array: these don't run, though a twin of that id may have."""
+        """The same, but no array: these don't run."""
         record = self._record_for(task)
         return None if isinstance(record, ArrayRecord) else record
 
@@ -410,7 +429,8 @@ class Tasks:
         record = self._make(loaded.task, loaded.order, loaded.spec, loaded.origin)
         if loaded.spec.after:
             self._depend(record, loaded.spec)
-        self._restore(record, loaded.runs)
+        if not isinstance(record, ArrayRecord):
+            self._restore(record, loaded.runs)
         record.revision, record.held = loaded.revision, loaded.held
         record.released = loaded.released
         if isinstance(record, ArrayRecord):
@@ -590,6 +610,12 @@ class Tasks:
             if record is not None and record.status is Status.OFFERED:
                 self.place(record)
 
+    def is_awaited(self, task: str, attempt: int) -> bool:
+        """Whether the scheduler has this in hand, and no entry has told of it."""
+        record = self.find(task)
+        offered = record is not None and record.status is Status.OFFERED
+        return record is not None and offered and record.runs.attempt < attempt
+
     def feed(self) -> None:
         """Refill the scheduler's window for every class that changed."""
         # Whatever happened, somebody may be first now: earlier tasks are held or blocked, too.
@@ -643,11 +669,16 @@ def _family(record: Record) -> list[Record]:
     return [*record.elements.values(), record] if isinstance(record, ArrayRecord) else [record]
 
 
+def _count_of(record: Record) -> int | None:
+    """How many elements an array has; None for what is no array."""
+    return record.count if isinstance(record, ArrayRecord) else None
+
+
 def _item(record: Record) -> Item:
     runs, task_class = record.runs, record.task_class
     return Item(
         record.id,
-        runs.attempt + 1,
+        min(runs.attempt + 1, ATTEMPT_MAX),
         max(task_class.retries - runs.failures, 0),
         record.order,
         record.hold_if_lost(),

@@ -1,4 +1,4 @@
-"""How long a node may be silent: presets for kinds of networks."""
+"""How long a node may be silent: a preset for machines on one network."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 
 class Timeouts(NamedTuple):
-    """All in seconds. `lan()` is the default, `local()` for nodes that share a machine.
+    """All in seconds. `lan()` is the default.
 
-    `lease_s` must be well below `down_s`: nothing may start on a node that could be given up.
+    The lease (`lease.py`) must end well before `down_s`: nothing may start on a node that could be
+    given up.
     A node is `suspect` after `suspect_s` of silence and `down` after `down_s`; `probes` others are
     asked at a time. A pause of this node's own of more than `pause_s` gives everybody a fresh time.
     """
@@ -16,7 +17,6 @@ class Timeouts(NamedTuple):
     heartbeat_s: float
     suspect_s: float
     down_s: float
-    lease_s: float
     pause_s: float
     probes: int = 3
     forget_after_s: float = 7 * 86_400.0
@@ -24,9 +24,4 @@ class Timeouts(NamedTuple):
 
 def lan() -> Timeouts:
     """Machines on one network."""
-    return Timeouts(heartbeat_s=1.0, suspect_s=2.5, down_s=5.0, lease_s=3.0, pause_s=2.0)
-
-
-def local() -> Timeouts:
-    """Nodes of one machine, for trying out: twice as quick."""
-    return Timeouts(heartbeat_s=0.5, suspect_s=1.25, down_s=2.5, lease_s=1.5, pause_s=1.0)
+    return Timeouts(heartbeat_s=1.0, suspect_s=2.5, down_s=5.0, pause_s=2.0)

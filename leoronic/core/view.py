@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import msgspec
 
 from leoronic.core.resources import Capacity
@@ -48,7 +50,7 @@ class Member(msgspec.Struct, frozen=True):
         return self.state in (UP, SUSPECT)
 
 
-class View(msgspec.Struct, frozen=True):
+class View(msgspec.Struct, frozen=True, dict=True):
     """From membership to the queue, scheduler, executor, replication and control: all, by level.
 
     `members` by id, this node (`me`) among them. `at`: when it was made, by the steady clock.
@@ -60,15 +62,25 @@ class View(msgspec.Struct, frozen=True):
 
     def alive(self) -> list[str]:
         """Ids of those that count as there, sorted; this node among them."""
-        return sorted(member.id for member in self.members.values() if member.alive)
+        return list(self._alive)
 
     def owners(self) -> list[str]:
         """Ids of those that may own tasks, sorted: alive and caught up."""
-        return sorted(m.id for m in self.members.values() if m.alive and m.ready)
+        return list(self._owners)
 
     def peers(self) -> list[str]:
         """Ids of the others that count as there, sorted."""
-        return [node for node in self.alive() if node != self.me]
+        return [node for node in self._alive if node != self.me]
+
+    # Asked for at every turn, and the same for as long as the view is.
+
+    @cached_property
+    def _alive(self) -> list[str]:
+        return sorted(member.id for member in self.members.values() if member.alive)
+
+    @cached_property
+    def _owners(self) -> list[str]:
+        return sorted(m.id for m in self.members.values() if m.alive and m.ready)
 
 
 class Standing(msgspec.Struct, frozen=True):

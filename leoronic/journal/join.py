@@ -97,11 +97,25 @@ class Join:
         return bool(order == seq)
 
     def _twin(self, placed: Placed, row: tuple[object, ...]) -> int | None:
-        """The id is taken: the lesser (at, origin, number) holds. The order if it lives."""
-        _seq, _origin, node, number, entry = placed
-        order, state, *holding = self._connection.execute(sql.TWIN, (entry.task,)).fetchone()
-        if (entry.at, node, number) >= tuple(holding):
+        """The id is taken: the lesser (at, origin, number) holds. The order if that tells anything.
+
+        A single task and an array, or arrays of different sizes, can't be joined: what ended of
+        one means nothing to the other. So whoever holds, it is cancelled; wherever both come.
+        """
+        seq, _origin, node, number, entry = placed
+        twin = self._connection.execute(sql.TWIN, (entry.task,)).fetchone()
+        order, state, elements, *holding = twin
+        holds = (entry.at, node, number) < tuple(holding)
+        if holds:
+            self._replace(entry, row)
+        if elements != element_count(entry.spec):
+            at = max(entry.at, holding[0])
+            self._cancel(entry.task, at, seq, state, array=elements is not None)
+        elif not holds:
             return None
+        return None if state else int(order)
+
+    def _replace(self, entry: Submitted, row: tuple[object, ...]) -> None:
         self._connection.execute(sql.REPLACE_TASK, row)
         self._connection.execute("DELETE FROM dependencies WHERE task = ?", (entry.task,))
         self._add_dependencies(entry)
@@ -112,7 +126,6 @@ class Join:
                 {"id": entry.task, "low": low, "high": high, "skip": len(low) + 1},
             )
             self._settle_array(entry.task)
-        return None if state else int(order)
 
     def _add_dependencies(self, entry: Submitted) -> None:
         self._connection.executemany(
@@ -161,15 +174,14 @@ class Join:
     ) -> None:
         base = element[0] if element else entry.task
         found = self._connection.execute(
-            "SELECT state, elements, cancelled_at FROM tasks WHERE id = ?", (base,)
+            "SELECT state, cancelled_at FROM tasks WHERE id = ?", (base,)
         ).fetchone()
         if found is None:
             return
-        state, elements, cancelled_at = found
+        state, cancelled_at = found
         outcome, final = entry.outcome, entry.final
         if element and cancelled_at is not None and outcome.reason == "cancelled":
             final = False  # it was ended because its array was: it counts as cancelled with it
-        final = final and (element is None) == (elements is None)
         was = self._winner_state(entry.task) if element and final else state
         wins = final and was == LIVE
         row = self._connection.execute(
@@ -243,10 +255,13 @@ class Join:
             self._note_end(base, entry.at)
             self._settle(entry.task, was)
             return
-        self._connection.execute(sql.CANCEL_TASK, (base, _CANCELLED, entry.at, seq))
-        if found[0] != LIVE:
-            self._connection.execute("UPDATE attempts SET winner = 0 WHERE task = ?", (base,))
-        self._flip(base, found[0], _CANCELLED, array=bool(found[1]))
+        self._cancel(base, entry.at, seq, found[0], array=bool(found[1]))
+
+    def _cancel(self, task: str, at: float, seq: int, was: int, *, array: bool) -> None:
+        self._connection.execute(sql.CANCEL_TASK, (task, _CANCELLED, at, seq))
+        if was != LIVE:
+            self._connection.execute("UPDATE attempts SET winner = 0 WHERE task = ?", (task,))
+        self._flip(task, was, _CANCELLED, array=array)
 
     # ---- what a task ends as, when it is not plain ----
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from leoronic.core.bounds import NUMBER_MAX
 from leoronic.core.entries import Entry, Numbered, Started, Submitted, decode, encode
 from leoronic.core.queue_messages import Flip
 from leoronic.core.replication_messages import Body
@@ -22,7 +23,6 @@ from leoronic.journal.pages import Page, read_page, read_vectors
 from leoronic.journal.trimming import trim
 
 NODE_ID_LENGTH_MAX = 64
-NUMBER_MAX = 1 << 53
 
 _ADD_ENTRY = "INSERT INTO entries VALUES (?, ?, ?, ?)"
 
@@ -69,6 +69,8 @@ class _Kind(msgspec.Struct):
 
 
 _kinds = msgspec.json.Decoder(_Kind)
+# What decoding raises: for a wrong shape, for text that is not UTF-8, for what is nested too deep.
+_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _known_kinds = frozenset(kind.__struct_config__.tag for kind in Entry.__args__)
 
 
@@ -334,11 +336,11 @@ def _decode(body: Body) -> Entry | None:
         raise ProtocolError(f"no place for an entry: {body.origin[:80]!r} {body.number}")
     try:
         return decode(body.text)
-    except msgspec.MsgspecError as error:
+    except _UNREADABLE as error:
         try:
             if _kinds.decode(body.text).kind not in _known_kinds:
                 return None
-        except msgspec.MsgspecError:
+        except _UNREADABLE:
             pass  # the first error says more
         raise ProtocolError(
             f"entry {body.number} of {body.origin} can't be read: {error}"

@@ -20,24 +20,31 @@ from leoronic.journal.database import connect_reader
 TASKS_MAX = 1_000_000
 
 
-def own_live_specs(path: Path, since: float) -> list[TaskSpec]:
+def own_live_specs(path: Path, since: float) -> tuple[list[TaskSpec], list[str]]:
     """Specs, with their ids, of live tasks that this node accepted after `since`, in order.
 
-    What can't be read of a damaged database is left out.
+    And the ids of those that must not start by themselves again: held ones, and of those with
+    `on_loss: hold` what began. What can't be read of a damaged database is left out.
     """
     found: list[TaskSpec] = []
+    left: list[str] = []
     with contextlib.suppress(sqlite3.DatabaseError):
         connection = connect_reader(path)
         try:
             rows = connection.execute(
-                "SELECT e.body FROM tasks t JOIN entries e ON e.seq = t.entry "
+                "SELECT e.body, t.held IS NOT NULL, EXISTS (SELECT 1 FROM attempts a "
+                "WHERE a.task = t.id OR (a.task > t.id || '.' AND a.task < t.id || '/')) "
+                "FROM tasks t JOIN entries e ON e.seq = t.entry "
                 "WHERE t.state = 0 AND t.origin = 1 AND t.submitted_at >= ? ORDER BY t.ord LIMIT ?",
                 (since, TASKS_MAX),
             )
-            for (body,) in rows:
+            for body, held, began in rows:
                 entry = decode(body)
                 assert isinstance(entry, Submitted)
-                found.append(msgspec.structs.replace(entry.spec, id=entry.task))
+                if held or (began and entry.spec.on_loss == "hold"):
+                    left.append(entry.task)
+                else:
+                    found.append(msgspec.structs.replace(entry.spec, id=entry.task))
         finally:
             connection.close()
-    return found
+    return found, left

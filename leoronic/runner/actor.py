@@ -117,7 +117,11 @@ class RunnerActor(Actor):
             died=self._on_warm_death,
         )
         self._teller = Teller(
-            self.context.emit, self._guarded, config.announce_after_s, lambda: self._machine.queued
+            self.context.emit,
+            self._guarded,
+            config.announce_after_s,
+            queued=lambda: self._machine.queued,
+            running=lambda: len(self._live),
         )
         self._trees = Trees(self._feed, self._on_child_ended, self._guarded)
         self._watcher = limits.Watcher(self._feed, self._trees.members)

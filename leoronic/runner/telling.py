@@ -12,8 +12,10 @@ from leoronic.errors import MailboxFull
 EMIT_RETRY_S = 0.05
 # Outcomes in one message: with all their output inline they are about 1.5 MiB.
 EXITS_MAX = 256
-# While so many attempts stand behind others, nobody waits for news: outcomes are told of a few at a
-# time, which saves the core a message, a commit and a wake-up for most of them.
+# While so many attempts stand behind others (for each that runs, or in all), nobody waits for news:
+# outcomes are told of a few at a time, which saves the core a message, a commit and a wake-up for
+# most of them.
+QUEUED_BEHIND_MIN = 3
 QUEUED_MIN = 6
 TOGETHER = 12
 HELD_S = 0.005
@@ -25,7 +27,7 @@ Guard = Callable[[Callable[..., None]], Callable[..., None]]
 class Teller:
     """Emits `Spawned` of what has run for `announce_after_s`, and `ExitedMany`.
 
-    `queued` tells how many attempts stand behind others now.
+    `queued` tells how many attempts stand behind others now, `running` behind how many.
     """
 
     def __init__(
@@ -34,8 +36,10 @@ class Teller:
         guarded: Guard,
         announce_after_s: float,
         queued: Callable[[], int],
+        running: Callable[[], int],
     ) -> None:
         self._queued = queued
+        self._running = running
         self._telling: asyncio.Handle | None = None
         self._holding = False
         self._emit = emit
@@ -55,7 +59,8 @@ class Teller:
         """Told of with all others that end in this turn of the loop, or soon, if nobody waits."""
         self._announcements.pop(exited.key, None)
         self._exits.append(exited)
-        hold = self._queued() >= QUEUED_MIN and len(self._exits) < TOGETHER
+        enough = min(QUEUED_BEHIND_MIN * max(self._running(), 1), QUEUED_MIN)
+        hold = self._queued() >= enough and len(self._exits) < TOGETHER
         if self._telling is None or (self._holding and not hold):
             self._schedule(HELD_S if hold else 0.0)
 

@@ -4,7 +4,9 @@ It has one thread, no event loop and no state worth losing. It
 
 - forks the *core*, and forks it again when it dies, unless that happens too often;
 - forks host processes when the core asks, so that they share the memory of what is loaded;
-- passes TERM, INT and HUP on to the core as TERM, and tells it which hosts have ended.
+- passes TERM, INT and HUP on to the core as TERM, and tells it which hosts have ended. A closed
+  terminal sends HUP more than once (the shell does, and the kernel): the first one counts, and
+  none where HUP was ignored from the start (nohup).
 
 They speak JSON lines over a socket pair:
 
@@ -13,7 +15,8 @@ They speak JSON lines over a socket pair:
                      {"exited": name, "pid": N, "status": S}   S: exit code, or -signal
 
 The core ends with 0 (stopped as asked: the keeper stops too), with `ESCALATED` (it gave up and has
-said why: the keeper ends with 1), or in any other way (killed, a bug: it is forked again).
+said why: the keeper ends with 1), with `AGAIN` (it has said why it wants to be forked again), or in
+any other way (killed, a bug: it is forked again, and that is told).
 
 If the keeper itself is killed, the core goes on and starts another, which *adopts* it (see
 `leoronic.runtime.keeper_link`): it watches the living core by pidfd, and forks a new one only when
@@ -38,6 +41,7 @@ from leoronic.core.supervision import ChildRule, Exit, Policy, decide, story
 from leoronic.runtime.memory import give_back
 
 ESCALATED = 70
+AGAIN = 75
 LINE_BYTES_MAX = 1024 * 1024
 
 CoreMain = Callable[[int], int]
@@ -120,7 +124,8 @@ class _Keeper:
         woken.setblocking(False)
         waker.setblocking(False)
         for number in (*_FORWARDED, signal.SIGCHLD):
-            signal.signal(number, _ignore)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _ignore)
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         if adopt is None:
             self._fork_core()
@@ -196,7 +201,8 @@ class _Keeper:
             lines = story(decision.history, exit.at)
             self._tell_people("the core keeps ending; the node gives up", lines)
             return 1
-        self._tell_people(f"the core {told}; starting it again", [])
+        if status != AGAIN:
+            self._tell_people(f"the core {told}; starting it again", [])
         self._fork_core()
         return None
 
@@ -220,7 +226,7 @@ class _Keeper:
         for number in numbers:
             if number == signal.SIGCHLD:
                 self._reap_hosts()
-            else:
+            elif number != signal.SIGHUP or not self._asked_to_stop:
                 self._asked_to_stop = True
                 if self._core_pidfd >= 0:
                     with contextlib.suppress(ProcessLookupError):

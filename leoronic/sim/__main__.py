@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import os
 import sys
@@ -17,6 +18,8 @@ from leoronic.sim.world import Result, run_seed
 # Fewer seeds than this are not worth starting processes for.
 PARALLEL_SEEDS_MIN = 50
 PROGRESS_EVERY_S = 0.2
+# A world of many nodes is of millions of objects, and hardly any of them is garbage.
+NEW_OBJECTS_MAX = 100_000
 
 
 def main(arguments: list[str]) -> int:
@@ -32,6 +35,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--digest", action="store_true", help="print the digest of each trace")
     parser.add_argument("--all", action="store_true", help="go on after a violation")
     options = parser.parse_args(arguments)
+    gc.set_threshold(NEW_OBJECTS_MAX, 20, 20)
     seeds = range(options.first, options.first + options.seeds)
     if options.seed is not None:
         seeds = range(options.seed, options.seed + 1)

@@ -21,6 +21,9 @@ from leoronic.sim.plan import parse_plan
 from leoronic.sim.story import Violation
 from leoronic.sim.workload import FILE, TAGS, Maker, may_be_parent
 
+# In these rounds what others wait for is done again; later those who wait are cancelled.
+REDO_ROUNDS = 5
+
 
 class Client:
     """Works with some nodes of a cluster. `promised[task]` are the nodes that were named."""
@@ -182,14 +185,20 @@ class Client:
         """One round of doing what a person would do about tasks that cannot go on."""
         for node in self._cluster.nodes:
             node.files.add(FILE)
-            if round_number % 3 == 0:
-                for tag in TAGS:
-                    on = bool(round_number // 3 % 2)
-                    node.call("runner", SetTag(tag, on), _ignore)
         self.undrain()
         facts = self._some_facts()
-        for task in list(facts.lives()):
+        lives = list(facts.lives())
+        if round_number % 3 == 0:
+            self._change_tags(lives, bool(round_number // 3 % 2))
+        for task in lives:
             self._mend(facts, task, round_number)
+
+    def _change_tags(self, lives: list[TaskFacts], on: bool) -> None:
+        """All tags everywhere, on or off, while somebody waits for one of these."""
+        if any("tag " in condition for task in lives for condition in task.spec.conditions):
+            for node in self._cluster.nodes:
+                for tag in TAGS:
+                    node.call("runner", SetTag(tag, on), _ignore)
 
     def _mend(self, facts: Facts, task: TaskFacts, round_number: int) -> None:
         plan = parse_plan(str(task.spec.command))
@@ -204,11 +213,11 @@ class Client:
         culprits = [c for c in culprits if c.final]
         if culprits and round_number % 2 == 1:
             culprit = self._chance.choice(culprits)
-            if round_number < 8:
+            if round_number < REDO_ROUNDS:
                 self.redo(culprit)
-            elif round_number >= 9:
+            else:
                 self._change("cancel", [task.id])
-        elif round_number >= 11 and self._lost_parents(facts, task):
+        elif round_number >= 2 * REDO_ROUNDS and self._lost_parents(facts, task):
             self._change("cancel", [task.id])
 
     def _lost_parents(self, facts: Facts, task: TaskFacts) -> bool:

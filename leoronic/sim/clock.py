@@ -23,6 +23,7 @@ class Handle:
         self._action: Callable[[], None] | None = action
 
     def __call__(self) -> None:
+        """Its time has come."""
         if self._action is not None:
             self._action()
 
@@ -68,8 +69,7 @@ class Clock:
         heap, events_max = self._heap, self.events_max
         while heap and heap[0][0] < until:
             at, _, action = heappop(heap)
-            if at > self.now:
-                self.now = at
+            self.now = max(self.now, at)
             self.events += 1
             if self.events > events_max:
                 raise Violation("the cluster comes to rest", f"{events_max} events")

@@ -18,6 +18,10 @@ from leoronic.sim.switches import Switches
 HEARD_S = 15.0
 # For each node; more is a loop.
 EVENTS_MAX = 400_000
+# From this size on less is done and less goes wrong: so much follows from each.
+CROWD = 20
+# When many join at once, each has much to say to each.
+MAILBOX_MAX_PER_NODE = 50
 LETTERS = "abcdefghijkmnpqrstuvwxyz"
 
 
@@ -34,6 +38,7 @@ class Cluster:
         self.gone: list[SimNode] = []
         self.watches: dict[str, Invariants] = {}  # by node id
         self._switches = switches
+        self._size = size
         self._turn_s = chance.choice((0.0001, 0.001, 0.02))
         skewed = chance.random() < 0.5
         for number in range(size):
@@ -66,6 +71,7 @@ class Cluster:
             observer=watch,
         )
         node.turn_s = self._turn_s
+        node.mailbox_max = max(node.mailbox_max, MAILBOX_MAX_PER_NODE * self._size)
         watch.node = node
         self.watches[node_id] = watch
         self.network.join(node)

@@ -50,7 +50,7 @@ class QueueView:
     def offers(self, effects: list[Effect]) -> None:
         """What it shows the scheduler."""
         for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.message, Offered):
+            if type(effect) is Send and isinstance(effect.message, Offered):
                 for item in effect.message.items:
                     self.only_what_may_start_is_offered(item, effect.message.task_class)
 
@@ -122,7 +122,7 @@ class SchedulerView:
     def assigns(self, effects: list[Effect]) -> None:
         """What it hands to executors."""
         for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.message, Assign):
+            if type(effect) is Send and isinstance(effect.message, Assign):
                 node = effect.to.partition("@")[2] or self._me
                 classes = {c.number: c for c in effect.message.classes}
                 for item in [*effect.message.items, *effect.message.ahead]:
@@ -158,6 +158,8 @@ class SchedulerView:
                     suits = suits and tag not in offer.tags
                 case HasFile(path):
                     suits = suits and path in self._files.get(node, ())
+                case _:
+                    suits = False
         if not suits:
             raise Violation(
                 "no task starts before its conditions hold", f"{item} on {node}", item.task

@@ -275,10 +275,12 @@ class JournalHost(Mailbox):
             self.deliver(_Overdue(append))
 
     def _append(self, append: Append, tell: list[Callable[[], None]]) -> list[Body]:
+        before = self.journal.number
         written = self.journal.write(append.entries)
         number = self.journal.number
         refused = written.refused | written.unknown
-        tell.append(lambda: self._commit(written.entries, written.orders, written.flips))
+        have = {self._disk.node_id: number} if number > before else {}
+        tell.append(lambda: self._commit(written.entries, written.orders, written.flips, have))
         tell.append(
             lambda: self.node.send(
                 append.sender,
@@ -289,15 +291,22 @@ class JournalHost(Mailbox):
 
     def _take_others(self, take: Take, tell: list[Callable[[], None]]) -> Callable[[], None]:
         taken = self.journal.take(take.bodies, take.floor, take.have)
-        tell.append(lambda: self._commit(taken.entries, taken.orders, taken.flips))
+        tell.append(lambda: self._commit(taken.entries, taken.orders, taken.flips, taken.have))
         answer = Taken(take.token, taken.have, taken.refused)
         return lambda: self.node.send("replication", answer)
 
-    def _commit(self, entries: list[Numbered], orders: dict[str, int], flips: list[Flip]) -> None:
-        for start in range(0, max(len(entries), bool(flips)), SLICE_ENTRIES):
+    def _commit(
+        self,
+        entries: list[Numbered],
+        orders: dict[str, int],
+        flips: list[Flip],
+        have: dict[str, int],
+    ) -> None:
+        for start in range(0, max(len(entries), bool(flips or have)), SLICE_ENTRIES):
             part = entries[start : start + SLICE_ENTRIES]
             last = start + SLICE_ENTRIES >= len(entries)
-            self.node.send("queue", Committed(part, orders, flips if last else []))
+            rest = (flips, have) if last else ([], {})
+            self.node.send("queue", Committed(part, orders, *rest))
 
     def _specs(self, append: Append) -> dict[str, TaskSpec]:
         specs: dict[str, TaskSpec] = {}
@@ -345,7 +354,7 @@ class JournalHost(Mailbox):
             match message:
                 case LoadOpen(sender, life):
                     attempts, tags = self.reads.open_attempts(node), self.reads.tags(node)
-                    self.node.send(sender, Open(attempts, tags, life))
+                    self.node.send(sender, Open(attempts, tags, life, self.journal.number))
                 case LoadVector(sender, life):
                     have, floor = self.journal.vector(), self.journal.floor()
                     self.node.send(sender, VectorLoaded(node, have, floor, life))
@@ -370,5 +379,5 @@ def load_live(journal: Journal, reads: Reads, life: int) -> list[Loaded]:
     while part := list(islice(live, SLICE_ENTRIES)):
         answers.append(Loaded(part, life=life))
     finals = reads.ended()
-    last = Loaded([], True, journal.node, journal.number, finals, life)
+    last = Loaded([], True, journal.node, journal.number, finals, life, journal.vector())
     return [*answers, last]

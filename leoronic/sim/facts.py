@@ -55,7 +55,12 @@ class Part:
         self.runs: dict[RunKey, RunFacts] = {}
         self.cancelled = False
         self.forgiven = 0
-        self.final = ""  # kept up to date by `TaskFacts.settle`
+        self.result: tuple[str, object] = ("", None)  # kept up to date by `TaskFacts.settle`
+
+    @property
+    def final(self) -> str:
+        """Its final state, or ''."""
+        return self.result[0]
 
     @property
     def attempt(self) -> int:
@@ -112,10 +117,11 @@ class TaskFacts:
             found = self.parts[id] = Part(id, self)
         return found
 
-    def settle(self) -> None:
-        """Work out what is final."""
-        for part in self.parts.values():
-            part.final = part.outcome()[0]
+    def settle(self, changed: str) -> None:
+        """Work out what is final, after something was said of the part of this id."""
+        part = self.parts.get(changed)
+        if part is not None:
+            part.result = part.outcome()
         itself = self.parts.get(self.id)
         self.final = "" if itself is None else itself.final
         if self.elements is not None and not self.final:
@@ -179,7 +185,7 @@ class Facts:
             case _:
                 return ""
         about = self.base(entry.task)
-        about.settle()
+        about.settle(entry.task)
         return about.id
 
     def _submitted(self, origin: str, entry: Submitted) -> None:

@@ -12,13 +12,14 @@ from leoronic.core.peer import Assign, Entries, Push
 from leoronic.core.queue_messages import Loaded
 from leoronic.core.run import ExitedMany, Inventory
 from leoronic.core.view import View
-from leoronic.sim.cluster import Cluster
+from leoronic.sim.cluster import CROWD, Cluster
 from leoronic.sim.network_faults import NetworkFaults
 from leoronic.sim.node import SimNode
 from leoronic.sim.node_faults import NodeFaults
 
-# About the most faults in one seed.
+# About the most faults in one seed; in a crowd each costs as much as many.
 STRIKES_MAX = 100
+CROWD_STRIKES_MAX = 4
 # After these something is owed: a commit, a start, a reconciliation.
 MOMENTS = (ExitedMany, Assign, Inventory, Open, Loaded, Push, Entries, View)
 
@@ -57,8 +58,10 @@ class Faults:
         self.peaceful = not self._kinds
         # At the moments that matter: while messages pass, not only while time does.
         per_message = chance.choice((0.0, 0.0, 0.003, 0.02)) if self._kinds else 0.0
-        self._per_message = per_message / len(cluster.nodes)
-        self._every_s = length_s / math.exp(chance.uniform(0.0, math.log(STRIKES_MAX)))
+        size = len(cluster.nodes)
+        self._per_message = per_message / size if size < CROWD else 0.0
+        strikes_max = STRIKES_MAX if size < CROWD else CROWD_STRIKES_MAX
+        self._every_s = length_s / math.exp(chance.uniform(0.0, math.log(strikes_max)))
 
     def begin(self) -> None:
         """Strike now and then."""

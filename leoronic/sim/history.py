@@ -132,14 +132,10 @@ class History:
                 f"{taker} takes {numbered}, that {numbered.origin} never wrote",
                 getattr(numbered.entry, "task", ""),
             )
-        lacking = {
-            origin: number
-            for origin, number in written.knew.items()
-            if holds.get(origin, 0) < number and origin != taker
-        }
-        if lacking:
-            raise Violation(
-                "cause comes before effect",
-                f"{taker} takes {numbered} without {lacking}",
-                getattr(numbered.entry, "task", ""),
-            )
+        for origin, number in written.knew.items():
+            if holds.get(origin, 0) < number and origin != taker:
+                raise Violation(
+                    "cause comes before effect",
+                    f"{taker} takes {numbered} without {origin} {number}",
+                    getattr(numbered.entry, "task", ""),
+                )

@@ -33,8 +33,10 @@ from leoronic.sim.story import Story, Violation
 
 # As in `runtime/machine.py`: a timer that is due this much too early counts.
 EARLY_S_MAX = 0.001
-# A small world never fills a mailbox; one that grows to this is being flooded.
-MAILBOX_MAX = 2000
+
+
+# Whose decisions the invariants judge.
+WATCHED = ("queue", "scheduler", "membership")
 
 
 class Node(Protocol):
@@ -44,7 +46,9 @@ class Node(Protocol):
     clock: Clock
     chance: Random
     turn_s: float
+    mailbox_max: int
     story: Story
+    on_message: Callable[[object], None] | None
     asleep: bool
     """Its process stands still: `when_awake` puts off what it is asked for."""
 
@@ -81,7 +85,7 @@ class Mailbox:
         """Put `message` into the mailbox."""
         items = self._items
         items.append(message)
-        if len(items) > MAILBOX_MAX:
+        if len(items) > self.node.mailbox_max:
             raise Violation("mailboxes are bounded", f"{self.name} has {len(items)} messages")
         if not self._turn_set:
             self._set_turn()
@@ -110,10 +114,14 @@ class Mailbox:
     def _take(self) -> None:
         self._turn_set = False
         items = self._items
-        if self.alive and items:
+        count = len(items)
+        if count > 1:
+            count = self.node.chance.randint(1, count)  # some of what waits, at one go
+        while count and self.alive:
             self._handle(items.popleft())
-            if items:
-                self._set_turn()
+            count -= 1
+        if items and not self._turn_set:
+            self._set_turn()
 
     def _handle(self, message: object) -> None:
         self._tell(self._clock.now, self._who, message)
@@ -138,13 +146,15 @@ class MachineHost(Mailbox):
         super().__init__(node, name)
         self.machine = machine
         self._time = time
+        self._watched = name in WATCHED
         self._timers: dict[str, Handle] = {}
 
     def take(self, message: object) -> None:
         """Let the machine handle it, and do what it says."""
         node = self.node
         effects = self.machine.handle(message, self._time())
-        node.watch(self.name, message, effects)
+        if self._watched or node.on_message is not None:
+            node.watch(self.name, message, effects)
         for effect in effects:
             if type(effect) is Send:
                 node.send(effect.to, effect.message)

@@ -113,7 +113,7 @@ class Invariants(Observer):
             self._scheduler.assigns(effects)
         elif who == "membership":
             for effect in effects:
-                if isinstance(effect, Send) and isinstance(effect.message, NodeDown):
+                if type(effect) is Send and type(effect.message) is NodeDown:
                     self._history.given_up.add((self.node.id, effect.message.node))
                     self.nobody_is_given_up_whom_another_hears(effect.message)
 
@@ -238,7 +238,7 @@ class Invariants(Observer):
         """Nothing that ended lives again, and an outcome gives way only to a higher one."""
         facts = self.facts.tasks[task]
         for part in facts.parts.values():
-            state, rank = part.outcome()
+            state, rank = part.result
             before = self._ranks.get(part.id)
             if before is not None and not _may_follow(before, (state, rank)):
                 raise Violation(
@@ -256,7 +256,7 @@ class Invariants(Observer):
             return
         raise Violation(
             "an outcome changes only after a split",
-            f"{part.id} was {before}, is {part.outcome()}",
+            f"{part.id} was {before}, is {part.result}",
             part.id,
         )
 

@@ -16,7 +16,16 @@ from typing import Protocol
 import msgspec
 
 from leoronic.core.lease import Lease
-from leoronic.core.peer import Assign, Heartbeat, LinkDown, LinkUp, PeerMessage, decode, encode
+from leoronic.core.peer import (
+    Assign,
+    Heartbeat,
+    Introduce,
+    LinkDown,
+    LinkUp,
+    PeerMessage,
+    decode,
+    encode,
+)
 from leoronic.core.view import About
 from leoronic.sim.clock import Clock
 
@@ -56,6 +65,26 @@ class Station(Protocol):
         """Its steady clock, in seconds."""
 
 
+class _Frame:
+    """A message as it travels."""
+
+    __slots__ = ("_introduce", "_text")
+
+    def __init__(self, message: PeerMessage) -> None:
+        self._text = encode(message)
+        self._introduce: Introduce | None = None
+
+    def message(self) -> PeerMessage:
+        """What arrives."""
+        if self._introduce is not None:
+            return self._introduce
+        message = decode(*self._text)
+        if isinstance(message, Introduce):
+            # In a crowd these are long, and tell many the same; nobody can change them.
+            self._introduce = message
+        return message
+
+
 class _End:
     """What one node knows of a connection."""
 
@@ -78,7 +107,7 @@ class _Direction:
     """One way of a connection: what is under way, in order."""
 
     def __init__(self, network: Network, connection: _Connection, way: Pair, end: _End) -> None:
-        self.frames: deque[tuple[bytes, bytes]] = deque()
+        self.frames: deque[_Frame] = deque()
         self.arrives_at = 0.0
         self.waiting = False  # an arrival is planned
         self.way = way
@@ -94,8 +123,7 @@ class _Direction:
             return
         self.waiting = True
         at = network.clock.now + network.chance.random() * network.delay_s.get(self.way, DELAY_S)
-        if at > self.arrives_at:
-            self.arrives_at = at
+        self.arrives_at = max(self.arrives_at, at)
         network.clock.at(self.arrives_at, self._arrive)
 
     def _arrive(self) -> None:
@@ -119,10 +147,10 @@ class _Direction:
         else:
             self._take(frame)
 
-    def _take(self, frame: tuple[bytes, bytes]) -> None:
+    def _take(self, frame: _Frame) -> None:
         target = self._target
         if self._end.up and target.id in self._network.stations:
-            target.receive(self._marked(decode(*frame)))
+            target.receive(self._marked(frame.message()))
 
     def _marked(self, message: PeerMessage) -> PeerMessage:
         """As the links do: an `Assign` that was under way for too long is `stale`."""
@@ -148,6 +176,8 @@ class Network:
         self.disturbed_at: dict[Pair, float] = {}
         self.delay_s: dict[Pair, float] = {}
         self.stations: dict[str, Station] = {}
+        self._told: PeerMessage | None = None
+        self._told_frame: _Frame
         self.marks = marks
         self.clock = clock
         self.chance = chance
@@ -237,7 +267,9 @@ class Network:
         if isinstance(message, Heartbeat):
             end.lease.note_sent(message.sent_ms)
         direction = connection.directions[way]
-        direction.frames.append(encode(message))
+        if message is not self._told:
+            self._told, self._told_frame = message, _Frame(message)  # often it goes to many
+        direction.frames.append(self._told_frame)
         if not direction.waiting:
             direction.move()
 

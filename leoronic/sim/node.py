@@ -33,6 +33,8 @@ from leoronic.sim.story import Story, Violation
 LEAVE_S = 0.5
 # A node whose steps take longer is not well.
 TURN_S_MAX = 0.02
+# A small world never fills a mailbox; one that grows to this is being flooded.
+MAILBOX_MAX = 2000
 
 Answer = Callable[[object, LeoronicError | None], None]
 """Told the result of a call, or its error."""
@@ -62,6 +64,7 @@ class SimNode:
         self.observer = observer
         self.time = MachineClock(clock, uptime_s=chance.uniform(1.0, 1e6))
         self.turn_s = 0.001
+        self.mailbox_max = MAILBOX_MAX
         self.capacity = capacity
         self.files: set[str] = set()
         self.remembered: dict[str, list[str]] = {}  # as discovery keeps it on disk
@@ -142,9 +145,8 @@ class SimNode:
             raise Violation("nobody is taken for a liar", f"{self.name}: {message}")
         elif to == "runner_host":
             self.link.send(message)  # type: ignore[arg-type]
-        elif to == "control":
-            if isinstance(message, QueueStarted):
-                self.send("queue", Watching(True))
+        elif to == "control" and isinstance(message, QueueStarted):
+            self.send("queue", Watching(True))
 
     def answer(self, request: object, result: object, error: LeoronicError | None) -> None:
         """A call was answered."""

@@ -17,7 +17,7 @@ class Observer:
         """The journal tells the queue of this life all that is on disk now."""
 
     def handled(self, who: str, message: object, effects: list[Effect]) -> None:
-        """A machine took a message."""
+        """A machine took a message: the queue, the scheduler or membership."""
 
     def process_starts(self, run: Run) -> None:
         """A process for this attempt exists from now on."""

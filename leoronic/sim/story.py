@@ -22,7 +22,7 @@ TOLD_ALWAYS = (".process", ".disk", ".takes")
 DULL = (
     {"Heartbeat", "Vector", "PeerVector", "Have", "Committed", "Appended", "Spawned", "Written"}
     | {"Probe", "ProbeAnswer", "Interest", "Fired", "Inventory", "TakeInventory", "View"}
-    | {"Push", "Take", "Taken", "Entries"}
+    | {"Push", "Take", "Taken", "Entries", "Introduce"}
 )
 
 _DIGITS = re.compile(r"\d+")
@@ -96,9 +96,9 @@ class Story:
 
 def name_of(what: object) -> str:
     """The words themselves, or the type of a message."""
-    if isinstance(what, Log):
-        return what.event
-    return what if isinstance(what, str) else type(what).__name__
+    if isinstance(what, str):
+        return what
+    return what.event if isinstance(what, Log) else type(what).__name__
 
 
 def _text(message: object) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from leoronic.actors.peers_messages import Describe, Described, PlaceFacts
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import RECEIVERS, LinkDown, PeerMessage, decode, encode
 from leoronic.core.resources import Capacity
@@ -20,6 +21,7 @@ class Pipes:
         self.trees: dict[str, Tree] = {}
         self.sent: list[Outbound] = []
         self.told: list[Any] = []
+        self.places: list[PlaceFacts] = []
         self.lost: Callable[[str, PeerMessage], bool] = lambda node, message: False
 
     def peers(self) -> Actor:
@@ -47,7 +49,8 @@ class _Peers(Actor):
     async def handle(self, message: Any) -> Any:
         if self.context.request is not None:
             self._pipes.told.append(message)
-            return None
+            is_asked = isinstance(message, Describe)
+            return Described(22580, [], [], self._pipes.places, 0) if is_asked else None
         assert isinstance(message, Outbound)
         self._pipes.carry(message)
         return NO_REPLY

@@ -41,13 +41,16 @@ def test_no_order(tmp_path: Path) -> None:
 def test_an_order(tmp_path: Path) -> None:
     """The journal is set aside, its tasks are kept, and it is told once."""
     with_journal(tmp_path, "t1", "t2")
+    (tmp_path / "node").write_text("before\n")
     note_begin_anew(tmp_path, "it was copied")
     told = begin_anew(tmp_path, 0.0)
     [aside] = [f for f in tmp_path.glob("leoronic.db.*") if not f.name.endswith(("-wal", "-shm"))]
     assert told.startswith("it was copied; it takes a new identity")
     assert aside.name in told
     assert "2 tasks are carried over" in told
+    assert "damaged" not in aside.name
     assert not (tmp_path / "leoronic.db").exists()
+    assert not (tmp_path / "node").exists(), "else a new journal counts as a lost one"
     assert "" == begin_anew(tmp_path, 0.0)
 
 

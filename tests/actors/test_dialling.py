@@ -109,6 +109,37 @@ def test_addresses_are_bounded() -> None:
     assert "a:1" in [place.address for place in book.places()]
 
 
+def test_whom_people_named_and_who_is_silent() -> None:
+    """Told once for each reason, if none of its addresses answers; told when it does, once."""
+    book = AddressBook()
+    book.told("static attic:1", ["a:1", "b:1"], 0.0)
+    book.told("peer x", ["c:1"], 0.0)
+
+    def miss(now: float, reason: str = "refused", *, at: tuple[str, ...] = ("a:1", "b:1")) -> None:
+        book.due(now, nobody)
+        for address in at:
+            book.ended(address, reason, now)
+
+    def told(now: float) -> list[tuple[str, str]]:
+        return [one for a in ("a:1", "b:1", "c:1") for one in book.silent(a, now, nobody)]
+
+    miss(0.0, at=("a:1", "c:1"))
+    assert [] == told(11.0)
+    miss(5.0, at=("b:1",))
+    assert [] == told(14.0)
+    assert [] == book.silent("a:1", 15.0, lambda _: True)
+    assert [("attic:1", "refused")] == told(15.0)
+    miss(20.0, "no answer")
+    assert [("attic:1", "no answer")] == told(20.0)
+    miss(30.0, "refused")
+    assert [] == told(30.0)
+    assert [] == book.answered("node")
+    book.due(100.0, nobody)
+    book.met("b:1", "node", 100.0)
+    assert ["attic:1"] == book.answered("node")
+    assert [] == book.answered("node")
+
+
 def test_a_reason_is_news_once() -> None:
     """People are told when it changes."""
     book = AddressBook()

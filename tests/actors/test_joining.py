@@ -90,6 +90,7 @@ async def test_show(three: Three) -> None:
         "fingerprint": fingerprint(OLD),
         "old": "",
         "nodes": {"one": True, "two": False, "three": False},
+        "not_there": ["three"],
     } == await three.cookie()
 
 
@@ -115,6 +116,17 @@ async def test_rotate_and_finish(three: Three) -> None:
     assert 6 == len([told for told in three.pipes.told if isinstance(told, CookieChanged)])
     finished = await three.cookie("finish")
     assert ([[new]] * 3, "", new) == (three.cookies(), finished["old"], finished["cookie"])
+
+
+async def test_who_had_it_before_it_went_away(three: Three) -> None:
+    """That is remembered, and it is told that it can't be asked now."""
+    await three.cookie("rotate")
+    await three.see(three.nodes[2])
+    finished = await three.cookie("finish")
+    assert ({"one": True, "two": True, "three": True}, ["three"]) == (
+        finished["nodes"],
+        finished["not_there"],
+    )
 
 
 async def test_one_change_at_a_time(three: Three) -> None:

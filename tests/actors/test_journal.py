@@ -208,6 +208,40 @@ async def test_what_others_wrote(path: Path) -> None:
         assert ({"a": 1, "b": 2}, []) == (committed.orders, committed.flips)
 
 
+async def test_a_patient_take_shares_the_next_commit(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If one was just made, so that another is likely; what is not patient waits for nothing."""
+    monkeypatch.setattr(module, "BUSY_S", 60.0)
+    monkeypatch.setattr(module, "PATIENCE_S", 60.0)
+    async with desk(path) as on:
+        await on.written(submitted("a"))
+        on.journal.cast_nowait(Take(7, [body("m", 1, submitted("b"))], patient=True))
+        for _ in range(50):  # questions: it has had the time to begin
+            await on.journal.call(lambda reads: None)
+        on.append(1, submitted("c"))
+        committed, appended = await on.queue.first(2)
+        assert ["b", "c"] == list(committed.orders)
+        assert is_appended(appended, 1)
+        on.journal.cast_nowait(Take(8, [body("m", 2, submitted("d"))]))
+        answers = await on.replication.first(4)
+        assert [7, 8] == [answer.token for answer in answers if isinstance(answer, Taken)]
+
+
+@pytest.mark.parametrize("busy_s", [60.0, 0.0])
+async def test_patience_has_an_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch, busy_s: float
+) -> None:
+    """Nothing comes to be written beside it; on an idle node there is none."""
+    monkeypatch.setattr(module, "BUSY_S", busy_s)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.001 if busy_s else 60.0)
+    async with desk(path) as on:
+        await on.written(submitted("a"))
+        on.journal.cast_nowait(Take(7, [body("m", 1, submitted("b"))], patient=True))
+        [_, answer] = await on.replication.first(2)
+        assert Taken(7, {"m": 1}) == answer
+
+
 async def test_what_this_node_writes_is_told_to_replication(path: Path) -> None:
     """As text, with its numbers, before its writer is answered."""
     async with desk(path) as on:
@@ -242,6 +276,20 @@ async def test_a_big_take_is_told_in_slices(path: Path) -> None:
         assert (3, ProtocolError) == (failed.token, type(failed.error))
         messages = await on.queue.first(2)
         assert [1000, 1] == [len(told.entries) for told in messages]
+
+
+async def test_the_queue_is_told_what_is_held(path: Path) -> None:
+    """With the last entries of a commit, and also if only numbers of forgotten ones came."""
+    async with desk(path) as on:
+        on.journal.cast_nowait(Take(1, [body("m", 1, submitted("a"))]))
+        [taken] = await on.queue.first(1)
+        assert (1, {"m": 1}) == (len(taken.entries), taken.have)
+        on.journal.cast_nowait(Take(2, [], {"m": 5}, {"m": 5}))
+        assert [Committed([], have={"m": 5})] == await on.queue.first(1)
+        bodies = [body("m", 6 + n, submitted(f"b{n}")) for n in range(1001)]
+        on.journal.cast_nowait(Take(3, bodies))
+        messages = await on.queue.first(2)
+        assert [{}, {"m": 1006}] == [told.have for told in messages]
 
 
 async def test_pages_and_the_vector(path: Path) -> None:
@@ -386,7 +434,8 @@ async def test_loading_comes_after_what_was_written(path: Path) -> None:
         assert isinstance(committed, Committed)
         assert (["b"], 7, False) == ([t.task for t in tasks.tasks], tasks.life, tasks.last)
         finals = {"succeeded": 0, "failed": 0, "cancelled": 1}
-        assert Loaded([], True, on.nodes[0], 3, finals, 7) == end
+        assert {on.nodes[0]: 3} == committed.have
+        assert Loaded([], True, on.nodes[0], 3, finals, 7, {on.nodes[0]: 3}) == end
 
 
 async def test_a_sender_that_starts_anew_takes_back_what_it_wanted(path: Path) -> None:
@@ -395,7 +444,7 @@ async def test_a_sender_that_starts_anew_takes_back_what_it_wanted(path: Path) -
         on.append(1, Tagged("n", "mine", 1.0), sender="runner")
         on.append(2, submitted("a"))
         on.journal.cast_nowait(LoadOpen("runner", 3))
-        assert [Open([], [], 3)] == await on.runner.first(1)
+        assert [Open([], [], 3, number=1)] == await on.runner.first(1)
         _, answer = await on.queue.first(2)
         assert Appended(2, number=1) == answer
 

@@ -11,9 +11,10 @@ import msgspec
 import pytest
 
 from leoronic.actors import answers, node_answers
+from leoronic.actors.peers_messages import PlaceFacts
 from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.peer import Answered, Ask
-from leoronic.core.view import DOWN, LEFT, SUSPECT, Member, UP
+from leoronic.core.view import DOWN, LEFT, SUSPECT, UP, Member
 from leoronic.errors import Ambiguous, BadRequest, NotFound, Refused, Unavailable
 from tests.actors.node import Client, Node, joined_nodes
 from tests.actors.peered import Pipes, member
@@ -61,14 +62,16 @@ async def test_nodes(pair: Pair) -> None:
     """The one asked first, then by name; those that are there tell how they are now."""
     pair.two.draining = True
     await pair.see(
-        member("zz", "beta", DOWN, reason="gone", heard_s=9.0), member("aa", "zeta", LEFT)
+        member("zz", "beta", DOWN, reason="gone", heard_s=9.0, address="10.0.0.1:1"),
+        member("aa", "zeta", LEFT),
     )
     found = (await pair.ask("nodes"))["nodes"]
     assert ["one", "beta", "two", "zeta"] == names(found)
-    assert ["up", "down", "up", "left"] == names(found, "state")
+    assert ["up", "down", "draining", "left"] == names(found, "state")
     assert [0, None, 0, None] == names(found, "running")
     assert ["", "gone", "", ""] == names(found, "reason")
     assert [["fast"], [], ["gpu"], []] == names(found, "tags")
+    assert found[3]["seen_s"] is None
     assert (0.0, 0.0, True) == (found[0]["seen_s"], found[2]["seen_s"], found[1]["seen_s"] >= 9.0)
     assert found[2]["address"].startswith("10.0.0.1:")
     assert {"cpus": 2.0, "memory": 5, "storage": 6} == {
@@ -105,12 +108,51 @@ async def test_a_node_that_does_not_answer_soon(
     assert ("two", "up", None, None) == (two["name"], two["state"], two["free"], two["running"])
 
 
-async def test_a_node_that_drains(pair: Pair) -> None:
-    """So it is shown, by whoever is asked; being suspected is the worse news."""
-    await pair.see(two=member(pair.two.id, "two", draining=True))
+async def test_a_node_that_drains(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is shown as soon as it is so there; being suspected is the worse news."""
+    pair.two.draining = True
     assert "draining" == (await pair.ask("nodes"))["nodes"][1]["state"]
     await pair.see(two=member(pair.two.id, "two", SUSPECT, draining=True))
     assert "suspect" == (await pair.ask("nodes"))["nodes"][1]["state"]
+    pair.two.draining = False
+    await pair.see(two=member(pair.two.id, "two", draining=True))
+    assert "up" == (await pair.ask("nodes"))["nodes"][1]["state"]
+    monkeypatch.setattr(node_answers, "LIVE_S", 0.01)
+    pair.pipes.lost = lambda node, message: isinstance(message, Answered)
+    assert "draining" == (await pair.ask("nodes"))["nodes"][1]["state"]
+
+
+async def test_tags_are_those_of_now(pair: Pair) -> None:
+    """Not those that were heard of last."""
+    pair.two.tags = ["new"]
+    await pair.see(two=member(pair.two.id, "two", tags=["old"]))
+    assert ["new"] == (await pair.ask("nodes"))["nodes"][1]["tags"]
+
+
+async def test_why_a_node_cannot_be_met(pair: Pair) -> None:
+    """What its address said is told of it; addresses where nobody was ever met are told too."""
+    pair.pipes.places = [
+        PlaceFacts("10.0.0.1:22582", "", "cannot be reached: no route"),
+        PlaceFacts("10.0.0.9:1", "zz", "it belongs to another cluster"),
+        PlaceFacts("10.0.0.9:2", pair.two.id, "cannot be reached: an old address"),
+        PlaceFacts("10.77.0.99:22580", "", "no answer within 5 s"),
+        PlaceFacts("10.77.0.98:22580", "", ""),
+        PlaceFacts("10.0.0.9:3", "yy", "cannot be reached: it has left"),
+        PlaceFacts("10.0.0.9:4", "xx", "it belongs to another cluster"),
+    ]
+    await pair.see(
+        member("zz", "beta", DOWN, reason="silent for 5 s"),
+        member("yy", "gamma", LEFT),
+        member("xx", "theta", LEFT),
+    )
+    answer = await pair.ask("nodes")
+    cookie = "it belongs to another cluster"
+    assert ["", f"silent for 5 s; 10.0.0.9:1: {cookie}", "", f"10.0.0.9:4: {cookie}", ""] == names(
+        answer["nodes"], "reason"
+    )
+    assert [{"address": "10.77.0.99:22580", "reason": "no answer within 5 s"}] == answer[
+        "unreached"
+    ]
 
 
 async def test_status_counts_nodes(pair: Pair) -> None:
@@ -120,6 +162,7 @@ async def test_status_counts_nodes(pair: Pair) -> None:
     status = await pair.ask("status")
     assert {"up": 2, "down": 2} == status["nodes"]
     assert ("one", []) == (status["node"]["name"], pair.pipes.sent)
+    assert 0 == status["node"]["running"]
     assert status["node"]["address"].startswith("10.0.0.1:")
 
 
@@ -248,6 +291,24 @@ async def test_why_is_asked_of_the_owner(pair: Pair) -> None:
     await submit_at_two(pair)
     why = await pair.ask("why", id="t")
     assert ("waiting", {"one", "two"}) == (why["state"], set(why["nodes"]))
+
+
+async def test_why_tells_of_nodes_that_are_no_choice(pair: Pair) -> None:
+    """Those that are gone, with the reason, and those that the owner is not connected with."""
+    [task] = (await pair.ask("submit", b'{"command": "x"}'))["ids"]
+    await pair.see(
+        member("zz", "c", DOWN, reason="silent for 5.0 s"),
+        member("yy", "d", LEFT),
+        two=member(pair.two.id, "two", reason="heard through c", linked=False),
+    )
+    nodes = (await pair.ask("why", id=task))["nodes"]
+    port = pair.one.member.about.addresses[0].rpartition(":")[2]
+    assert ["down: silent for 5.0 s"] == nodes["c"]
+    assert ["left"] == nodes["d"]
+    assert [
+        f"no direct connection between two and one: open port {port}/tcp between them"
+    ] == nodes["two"]
+    assert {"one", "two", "c", "d"} == set(nodes)
 
 
 async def test_why_while_the_owner_cannot_be_asked(

@@ -280,7 +280,7 @@ def test_stop_returns_when_the_node_is_gone(run: Run, start: Start) -> None:
 def test_stop_says_what_it_waits_for(
     run: Run, start: Start, running: int, argv: list[str], said: str
 ) -> None:
-    """Also in a pipe: a stop that takes long must not look as if it hung."""
+    """For what runs on this node. Also in a pipe: a long stop must not look as if it hung."""
     with subprocess.Popen(["sleep", "1000"]) as process:
 
         def stop(command: Any, blob: bytes) -> Any:
@@ -288,7 +288,8 @@ def test_stop_says_what_it_waits_for(
             process.kill()
             yield Die()
 
-        status = {"node": STATUS["node"] | {"pid": process.pid}, "tasks": {"running": running}}
+        of_node = STATUS["node"] | {"pid": process.pid, "running": running}
+        status = {"node": of_node, "tasks": {"running": 9}}
         start(status=status, stop=stop)
         ran = run("stop", *argv)
     assert (0, said) == (ran.code, ran.err)

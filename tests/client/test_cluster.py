@@ -82,10 +82,34 @@ def test_splits(run: Run, start: Start) -> None:
     assert ["1", "shed", "succeeded"] == shown[2].split()[:3]
     assert "counts" == shown[3].split()[-1]
     assert "exit code 3" in shown[3]
-    assert shown[4].endswith("barn took shed for down: silent for 5 s")
-    assert "3f2a nightly: ran 2 times" == shown[6]
+    assert ["not", "counted"] == shown[2].split()[-2:]
+    assert "  the higher attempt counts" == shown[4]
+    assert shown[5].endswith("barn took shed for down: silent for 5 s")
+    assert "3f2a nightly: ran 2 times" == shown[7]
     assert [Splits(5)] == node.commands()
     assert 2 == len(json.loads(run("splits", "--json").out)["splits"])
+
+
+@pytest.mark.parametrize(
+    ("other", "won", "why"),
+    [
+        ((1, "failed"), (1, "succeeded"), "of the same attempt, the run that succeeded counts"),
+        ((1, "failed"), (1, "failed"), "of the same attempt with the same end, the run on the node"
+         " with the higher id counts"),
+        ((2, "superseded"), (1, "failed"), "the run that ended counts, the others were stopped"),
+    ],
+)  # fmt: skip
+def test_why_a_run_counts(other: tuple[int, str], won: tuple[int, str], why: str) -> None:
+    """The rule that chose it is told in words; nothing while nothing is chosen."""
+    runs: list[dict[str, Any]] = [
+        {"attempt": attempt, "node": "n", "state": state} for attempt, state in (other, won)
+    ]
+    runs[0]["won"], runs[1]["won"] = False, True
+    found = cluster_text.splits([SPLIT | {"runs": runs}], width=None, colour=False)
+    assert f"  {why}" == found[4]
+    runs[1]["won"] = False
+    found = cluster_text.splits([SPLIT | {"runs": runs}], width=None, colour=False)
+    assert "count" not in "\n".join(found)
 
 
 def test_no_splits(run: Run, start: Start) -> None:
@@ -115,6 +139,14 @@ def test_the_secret_itself(run: Run, start: Start) -> None:
     assert COOKIE == json.loads(run("cookie", "show", "--secret", "--json").out)
 
 
+def test_nodes_that_cannot_be_asked_for_the_cookie(run: Run, start: Start) -> None:
+    """They are not said to lack it; who had it is told."""
+    nodes = {"attic": True, "shed": True, "barn": False}
+    start(cookie=COOKIE | {"nodes": nodes, "not_there": ["shed", "barn"]})
+    shown = lines(run("cookie", "show").out)
+    assert ["have it: attic", "not there to ask: shed (had it), barn"] == shown[2:]
+
+
 def test_nodes_that_lack_the_new_cookie(run: Run, start: Start) -> None:
     """They are named, with what to do about it; a change that all have can be finished."""
     start(cookie=COOKIE | {"nodes": {"attic": True, "shed": False}})
@@ -132,13 +164,43 @@ def test_a_table_of_many_nodes() -> None:
     parts = [[part.strip() for part in line.split("  ") if part.strip()] for line in found]
     titles = ["FREE CPUS", "FREE MEMORY", "FREE STORAGE", "RUNNING", "TAGS", "ADDRESS"]
     assert ["NODE", "STATE", *titles, "SEEN", "NOTE"] == parts[0]
-    usual = ["0.5 of 2", "3 GiB of 4 GiB", "10 GiB of 20 GiB"]
+    usual = ["0.5 of 2", "3 of 4 GiB", "10 of 20 GiB"]
     assert ["attic", "up", *usual, "3", "fast, gpu", "127.0.0.1:22580"] == parts[1]
     assert ["barn", "up", *usual, "0", "old", "10.0.0.2:22580", "stands in for shed"] == parts[2]
     why = "not heard of for 5 s, by attic and barn"
     assert ["shed", "down", "10.0.0.3:22580", "3 min 10 s ago", why] == parts[3]
     assert "\x1b[31mdown\x1b[0m" in "\n".join(cluster_text.nodes(NODES, width=None, colour=True))
     assert 100 >= max(map(len, cluster_text.nodes(NODES, width=100, colour=False)))
+
+
+@pytest.mark.parametrize(
+    ("width", "gone", "kept"),
+    [(120, ["STORAGE"], ["MEMORY", "TAGS"]), (100, ["STORAGE", "MEMORY"], ["TAGS", "CPUS"]),
+     (80, ["STORAGE", "MEMORY", "TAGS"], []),
+     (60, ["STORAGE", "MEMORY", "TAGS", "CPUS"], [])],
+)  # fmt: skip
+def test_nodes_on_a_narrow_terminal(width: int, gone: list[str], kept: list[str]) -> None:
+    """What matters least is left out; what is left is whole, but for long notes."""
+    found = cluster_text.nodes(NODES, width=width, colour=False)
+    assert width >= max(map(len, found))
+    assert not [word for word in gone if word in found[0]]
+    assert all(word in found[0] for word in ["NODE", "STATE", "ADDRESS", "SEEN", "NOTE", *kept])
+    for word in ("shed", "down", "10.0.0.3:22580", "3 min 10 s ago"):
+        assert word in found[3]
+
+
+def test_addresses_where_nobody_was_met(run: Run, start: Start) -> None:
+    """Under the table, each with its reason, and in --json."""
+    places = [
+        {"address": "10.77.0.99:22580", "reason": "no answer within 5 s"},
+        {"address": "10.77.0.98:22580", "reason": "it belongs to another cluster"},
+    ]
+    start(nodes={"nodes": NODES, "unreached": places})
+    assert [
+        "10.77.0.99:22580: does not answer: no answer within 5 s",
+        "10.77.0.98:22580: it belongs to another cluster",
+    ] == lines(run("nodes").out)[-2:]
+    assert places == json.loads(run("nodes", "--json").out)["unreached"]
 
 
 def test_versions_are_shown_where_they_differ() -> None:
@@ -304,7 +366,11 @@ def test_exec_fails_as_the_command_does(run: Run, start: Start) -> None:
         logs=output,
         wait={"tasks": [task(state="failed", exit_code=7)], "timed_out": False},
     )
-    assert 7 == run("exec", "--tag", "old", "--", "uptime").code
+    ran = run("exec", "--tag", "old", "--", "uptime")
+    assert (7, "leoronic: not on shed: down\nleoronic: failed on attic (exit code 7)\n") == (
+        ran.code,
+        ran.err,
+    )
 
 
 def test_other_nodes_are_named(run: Run, start: Start) -> None:

@@ -36,6 +36,15 @@ a1    waiting  10 s ago                                                 echo hel
     assert lines(expected) == render.tasks(TASKS, NOW, width=None, colour=False)
 
 
+def test_ids_and_states_are_not_cut() -> None:
+    """On a narrow terminal other columns are left out before that."""
+    long = task(id="3f2a77b1c09d", name="a-name", node="a-node-with-a-name", state="succeeded")
+    found = render.tasks([long, *TASKS], NOW, width=60, colour=False)
+    assert ["3f2a77b1c09d", "succeeded"] == found[1].split()[:2]
+    assert "COMMAND" in found[0]
+    assert 60 >= max(map(table.width_of, found))
+
+
 @pytest.mark.parametrize("width", [30, 60, 72, 80, 100])
 def test_tables_fit_the_terminal(width: int) -> None:
     """No line is wider than the terminal."""

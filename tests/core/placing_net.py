@@ -22,6 +22,8 @@ from leoronic.core.peer import CheckFiles, FilesPresent, PeerMessage, decode, en
 from leoronic.core.queue_messages import (
     Append,
     Appended,
+    AskBegun,
+    Begun,
     Declined,
     Item,
     Offered,
@@ -186,6 +188,8 @@ class Net:
                         node.waiting = {task: node.offered.pop(task), **node.waiting}
             case Started(task):
                 node.offered.pop(task, None)
+            case AskBegun(attempts) if not {task for task, _ in attempts} & node.offered.keys():
+                self._mail.append((node.name, "scheduler", Begun(attempts)))
         self._refill(node)
 
     def _append(self, name: str, message: Append) -> None:

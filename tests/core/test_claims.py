@@ -41,7 +41,7 @@ def test_what_is_seen_again_did_not_leave() -> None:
     claims.leave(A, "n", 1.0)
     claims.give_back(A, "n")
     assert [] == claims.expire(9.0)
-    assert claims.is_on(A, "m")
+    assert [A] == claims.of_node("m")
 
 
 def test_the_sooner_of_two_times_counts() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from leoronic.core.effects import Asked, Effect, Fail, Fired, Reply, Send, SetTimer
 from leoronic.core.entries import Finished, Lost, Started, Tagged, Untagged
-from leoronic.core.executor import ExecutorMachine, Start
+from leoronic.core.executor import STRAYS_S, ExecutorMachine, Start
 from leoronic.core.executor_messages import (
     Abandon,
     Describe,
@@ -43,6 +44,7 @@ from leoronic.core.queue_messages import (
 )
 from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import (
+    AttemptKey,
     Exited,
     ExitedMany,
     Forget,
@@ -89,8 +91,8 @@ def assign(
 class Executor:
     """The machine, and the numbers of its appends."""
 
-    def __init__(self) -> None:
-        self.machine = ExecutorMachine("n", "name", NODE, ("fixed",))
+    def __init__(self, capacity: Capacity = NODE) -> None:
+        self.machine = ExecutorMachine("n", "name", capacity, ("fixed",))
         self.token = 0
         self.to_membership: list[object] = []
 
@@ -256,9 +258,8 @@ def test_draining_declines_all_but_what_is_meant_for_this_node(ready: Executor) 
     assert [Reply(1, None), offer(draining=True)] == ready.told(Asked(1, SetDraining(True)))
     assert declined(("a", 1)) in ready.told(assign(item("a")))
     assert [to_journal(started("b"), want_specs=True)] == ready.told(assign(item("b", of=PINNED)))
-    assert [Reply(2, None), offer(Held("b", 1, NEED, "n"))] == ready.told(
-        Asked(2, SetDraining(False))
-    )
+    told = offer(Held("b", 1, NEED, "n"))
+    assert [Reply(2, None), told] == ready.told(Asked(2, SetDraining(False)))
 
 
 def test_a_capacity_that_changed_is_offered(ready: Executor) -> None:
@@ -415,12 +416,29 @@ def test_what_never_reached_this_runner_is_sent_again() -> None:
 
 
 def test_what_the_journal_does_not_know_is_superseded() -> None:
-    """It runs without leave: killed; its end is forgotten as unknown."""
+    """It runs without leave: killed; its end is forgotten as unknown.
+
+    Nobody knows what it needs, so nothing starts beside it; unless it can't be killed.
+    """
     executor = opened()
-    assert [to_host(Kill("z", 3, "superseded")), offer(fresh=True)] == executor.told(
-        Inventory([Spawned("z", 3, 5, NOW)], [], LIFE)
-    )
-    assert [to_host(Forget([("z", 3)]))] == executor.told(Exited("z", 3, GOOD))
+    stray = Inventory([Spawned("z", 3, 5, NOW)], [], LIFE)
+    wait = SetTimer("strays", NOW + STRAYS_S)
+    assert [to_host(Kill("z", 3, "superseded")), wait] == executor.told(stray)
+    assert [declined(("a", 1), retry_s=LATER_S)] == executor.told(assign(item("a")))
+    assert [to_host(Forget([("z", 3)])), offer(fresh=True)] == executor.told(Exited("z", 3, GOOD))
+    assert [to_journal(started("a"), want_specs=True)] == executor.told(assign(item("a")))
+    other = opened()
+    other.told(stray)
+    assert [offer(fresh=True)] == other.told(Fired("strays"), NOW + STRAYS_S)
+
+
+def test_before_it_is_known_what_runs_here_nothing_starts() -> None:
+    """A scheduler elsewhere may go by what it was told by an earlier life."""
+    executor = Executor()
+    executor.told(Start())
+    early = assign(item("a"), owner="m", ahead=(item("b"),))
+    [sent] = executor.told(early)
+    assert to("m", Freed("n", declined=[("a", 1), ("b", 1)], retry_s=LATER_S)) == sent
 
 
 def test_an_inventory_that_comes_first_waits_for_the_journal() -> None:
@@ -516,8 +534,36 @@ def ahead(ready: Executor, *tasks: str) -> list[Effect]:
 
 
 def test_short_tasks_are_wanted_ahead(ready: Executor) -> None:
-    """About 20 ms of work for each that runs."""
+    """About 30 ms of work for each that runs."""
     assert {PLAIN.number: 16} == short(ready)
+
+
+def test_a_node_with_one_slot_opens_a_lane() -> None:
+    """Of a class known to be short the first that starts has room behind it, and that is told."""
+    executor = Executor(Capacity(1000, 100, 100))
+    executor.told(Start())
+    executor.told(Open([], []))
+    executor.told(Inventory([], [], LIFE))
+    executor.running("a")
+    assert freed(("a", 1)) in executor.told(Exited("a", 1, SHORT))  # there is no lane any more
+    executor.on_disk()
+    assert freed(wants={1: 16}, seen=7) in executor.told(assign(item("b"), number=7))
+
+
+def test_handing_on_is_told_with_what_matters(ready: Executor) -> None:
+    """A share that stays in its lane is no news; that the lane is half empty is, and says all."""
+    short(ready)
+    tasks = [f"c{number}" for number in range(16)]
+    ahead(ready, *tasks)
+    ready.told(Appended(ready.token, specs=dict.fromkeys(tasks, TaskSpec("x"))))
+    keys = [("b", 1), *[(task, 1) for task in tasks]]
+    handed_on: list[tuple[AttemptKey, AttemptKey | None]] = [*pairwise(keys)]
+    told = [ready.told(Exited(*key, SHORT))[1:] for key in keys[:8]]
+    assert [[]] * 7 == told[:7]
+    assert [Send("scheduler", Freed("n", handed_on[:8], wants={1: 8}))] == told[7]
+    assert [] == ready.told(Exited(*keys[8], SHORT))[1:]  # it was asked for what there is room for
+    more = Freed("n", handed_on[8:9], wants={1: 8})
+    assert [Send("scheduler", more)] == ahead(ready, "d")[1:]  # and it has sent so little
 
 
 def test_one_stands_behind_the_other_and_takes_over(ready: Executor) -> None:
@@ -534,9 +580,19 @@ def test_one_stands_behind_the_other_and_takes_over(ready: Executor) -> None:
     assert [(("b", 1), ("c", 1))] == effects[1].message.attempts  # type: ignore[attr-defined]
 
 
-def test_ahead_without_anything_to_stand_behind_is_declined(ready: Executor) -> None:
-    """The ones it was meant for have ended meanwhile."""
-    assert [declined(("c", 1))] == ahead(ready, "c")
+def test_ahead_without_anything_to_stand_behind_starts_at_once(ready: Executor) -> None:
+    """The ones it was meant for have ended meanwhile: if there is room, and its owner is told."""
+    taken = Send("scheduler", Freed("n", taken=[Held("c", 1, NEED, "n")]))
+    assert [to_journal(started("c"), want_specs=True), taken] == ahead(ready, "c")
+    assert [to_journal(started("d"), want_specs=True)] == ahead(ready, "d")  # behind that one
+    ready.told(assign(item("e", of=PINNED)))
+    look(ready, "m")
+    effects = ready.told(assign(ahead=(item("f"),), owner="m"))
+    assert [to("m", Freed("n", declined=[("f", 1)]))] == effects
+
+
+def test_ahead_is_declined_while_draining(ready: Executor) -> None:
+    """Though there is something to stand behind."""
     short(ready)
     ready.told(Asked(1, SetDraining(True)))
     assert [declined(("c", 1))] == ahead(ready, "c")
@@ -556,7 +612,8 @@ def test_what_stands_behind_is_assigned_again(ready: Executor) -> None:
     """Its scheduler has forgotten it: it is told all that there is, and nothing starts twice."""
     short(ready)
     ahead(ready, "c")
-    assert [offer(Held("b", 1, NEED, "n"), queued=[("c", 1)])] == ready.told(assign(item("c")))
+    told = offer(Held("b", 1, NEED, "n"), queued=[("c", 1)])
+    assert [told] == ready.told(assign(item("c")))
 
 
 def test_stop_what_stands_behind(ready: Executor) -> None:
@@ -720,6 +777,7 @@ def test_what_another_owner_assigned(ready: Executor) -> None:
 def test_lanes_are_of_one_owner(ready: Executor) -> None:
     """Equal numbers of two owners are two classes: nobody queues up behind another's."""
     short(ready)
+    ready.told(assign(item("x", of=PINNED)))  # no room is left
     look(ready, "m")
     effects = ready.told(assign(ahead=(item("c"),), owner="m"))
     assert [to("m", Freed("n", declined=[("c", 1)]))] == effects
@@ -850,3 +908,19 @@ def test_membership_is_told_what_others_should_know(ready: Executor) -> None:
     ready.to_membership.clear()
     ready.told(make_view("n"))
     assert [Standing(NODE, ["fixed"], True)] == ready.to_membership
+
+
+def test_an_offer_names_the_last_entry() -> None:
+    """How all ended that it does not show is on disk by then; the journal tells at the start."""
+    executor = Executor()
+    executor.told(Start())
+    executor.told(Open([], [], number=41))
+    [sent] = executor.told(Inventory([], [], LIFE))
+    assert 41 == sent.message.number  # type: ignore[union-attr]
+    executor.told(Asked(1, SetTag("x", True)))
+    sends = executor.told(Appended(executor.token, number=42))
+    offers = [e.message for e in sends if isinstance(e, Send) and isinstance(e.message, Offer)]
+    assert [42] == [offer.number for offer in offers]
+    look(executor, "m")
+    [told] = executor.told(Interest("m", True))
+    assert 42 == told.message.number  # type: ignore[union-attr]

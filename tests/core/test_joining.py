@@ -25,7 +25,6 @@ from leoronic.core.entries import (
 )
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Flip
-from leoronic.core.runs import outcome_rank
 from leoronic.core.spec import After, TaskSpec
 from leoronic.core.tasks import Tasks
 from tests.core.test_tasks import NOW, state
@@ -69,7 +68,7 @@ class PlainJournal:
         if any(isinstance(e, Cancelled) and e.task == task for e in entries):
             return "cancelled"
         ends = [e for e in entries if isinstance(e, Finished) and e.task == task and e.final]
-        best = max((outcome_rank(e.attempt, e.outcome.succeeded, e.node) for e in ends), default="")
+        best = max(((e.attempt, e.outcome.succeeded, e.node) for e in ends), default="")
         return ("succeeded" if best[1] else "failed") if best else ""
 
     def outcome(self, task: str) -> str:

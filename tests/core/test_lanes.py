@@ -75,14 +75,14 @@ def test_who_leaves_is_passed_over() -> None:
 
 
 def test_more_is_wanted_only_of_short_tasks() -> None:
-    """Twenty milliseconds of work for each that runs; nothing is known of a class at first."""
+    """Thirty milliseconds of work for each that runs; nothing is known of a class at first."""
     made = lanes("a", "b")
     assert {} == made.wants()
     made.note_duration(1, 0.004)
-    assert {1: 10} == made.wants()
+    assert {1: 14} == made.wants()
     made.join(key("c"), 1)
-    assert {1: 9} == made.wants()
-    for name in "defgh":
+    assert {1: 13} == made.wants()
+    for name in "defghij":
         made.join(key(name), 1)
     assert {} == made.wants()  # less than half is missing: not worth a message
 

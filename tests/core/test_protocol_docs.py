@@ -59,6 +59,19 @@ def test_all_that_is_said_beside_messages_is_named() -> None:
     assert {one.__name__ for one in get_args(Said)} <= set(named(section))
 
 
+@pytest.mark.parametrize("attempt", [0, -1, 2**31 + 1, 2**70])
+def test_an_attempt_that_cannot_be(attempt: int) -> None:
+    """Nobody is asked to make it."""
+    text = f'{{"type":"Assign","node":"m","items":[{{"task":"a","attempt":{attempt}}}]}}'
+    with pytest.raises(msgspec.ValidationError):
+        peer.decode(text.encode())
+
+
+def test_each_message_has_one_receiver() -> None:
+    """No other message arrives."""
+    assert set(get_args(peer.MESSAGES)) == set(peer.RECEIVERS)
+
+
 def test_the_tables_name_nothing_else() -> None:
     """A message or entry that is gone is gone from the page as well."""
     known = {one.__name__ for one in (*get_args(peer.MESSAGES), *PARTS, *get_args(Said))}

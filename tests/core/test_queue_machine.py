@@ -13,6 +13,9 @@ from leoronic.core.queue_messages import (
     Append,
     Appended,
     AppendFailed,
+    AskBegun,
+    AskReached,
+    Begun,
     ChangedTasks,
     ChangeTasks,
     Committed,
@@ -28,6 +31,7 @@ from leoronic.core.queue_messages import (
     NodeDown,
     Offered,
     QueueStarted,
+    Reached,
     StopAttempt,
     SubmitSpecs,
     Withdrawn,
@@ -284,3 +288,33 @@ def test_what_runs_elsewhere_is_not_forgiven_in_advance() -> None:
     started(machine, LoadedTask("a", 1, "n", TaskSpec("x"), runs), view=BESIDE_M)
     [append] = sent(machine.handle(Asked(1, ChangeTasks("release", ["a"])), NOW), "journal")
     assert (1, 1) == (append.entries[0].revision, append.entries[0].attempt)
+
+
+def test_the_scheduler_learns_when_all_has_begun() -> None:
+    """What it has in hand has not, until an entry tells; before that there is no answer."""
+    machine = QueueMachine()
+    started(machine, LoadedTask("a", 1, "n", TaskSpec("x"), []), view=BESIDE_M)
+    question = AskBegun([("a", 1), ("gone", 3)])
+    assert [] == sent(machine.handle(question, NOW), "scheduler")
+    machine.handle(Committed([Numbered("m", 1, Started("a", 1, "m", NOW))]), NOW)
+    assert [Begun(question.attempts)] == sent(machine.handle(question, NOW), "scheduler")
+
+
+def test_the_scheduler_learns_what_has_been_applied() -> None:
+    """After all that follows from it, each origin once, and also if nothing else is told of it."""
+    machine = QueueMachine()
+    machine.handle(Start(), NOW)
+    machine.handle(BESIDE_M, NOW)
+    assert [] == machine.handle(AskReached({"m": 7, "o": 3, "p": 2}), NOW)
+    waits = LoadedTask("a", 1, "n", TaskSpec("x"), [LoadedRun(1, "m", OPEN)])
+    effects = machine.handle(Loaded([waits], last=True, node="n", have={"m": 6, "o": 4}), NOW)
+    assert [Reached({"o": 4})] == sent(effects, "scheduler")
+    again = Numbered("m", 7, Lost("a", 1, "m", NOW, "it is gone"))
+    effects = machine.handle(Committed([again], have={"m": 7}), NOW)
+    offered, reached = sent(effects, "scheduler")
+    assert (["a"], Reached({"m": 7})) == ([one.task for one in offered.items], reached)
+    assert [] == sent(machine.handle(Committed([], have={"p": 1}), NOW), "scheduler")
+    told = sent(machine.handle(Committed([], have={"p": 2}), NOW), "scheduler")
+    assert [Reached({"p": 2})] == told
+    told = sent(machine.handle(AskReached({"m": 5}), NOW), "scheduler")
+    assert [Reached({"m": 7})] == told

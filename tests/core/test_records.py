@@ -7,7 +7,7 @@ from itertools import permutations
 import pytest
 from msgspec.structs import replace
 
-from leoronic.core.conditions import AllWithCmdDone, HasFile, HasTag, NotTag, QueueIsFirst
+from leoronic.core.conditions import AllWithCmdDone, HasFile, HasTag, NotTag, QueueIsFirst, Unknown
 from leoronic.core.records import LOSSES_MAX, STATE_NAMES, ClassTable, Record, Status
 from leoronic.core.resources import Need
 from leoronic.core.runs import LOST, NO_RUNS, RunState
@@ -67,6 +67,13 @@ def test_what_a_class_holds() -> None:
     assert Need(500, 7, 9, (("a", 1.0), ("b", 2.0)), True) == made.need
     assert (QueueIsFirst(), AllWithCmdDone("r")) == made.gates
     assert (HasTag("t"), NotTag("u"), HasFile("f")) == made.worker
+
+
+@pytest.mark.parametrize("text", ["worker:arch arm", "queue:calm 5", "worker:tag a b", ""])
+def test_a_condition_of_a_newer_version(text: str) -> None:
+    """Who can't read it lets no task with it start."""
+    made = ClassTable().intern(TaskSpec("x", conditions=(text,)))
+    assert ((Unknown(text),), ()) == (made.worker, made.gates)
 
 
 def test_a_class_goes_with_its_last_task() -> None:

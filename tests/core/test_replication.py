@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from leoronic.core import replication
 from leoronic.core.bodies import Malformed, join, split
-from leoronic.core.effects import Asked, Send
+from leoronic.core.effects import Asked, Fired, Send
 from leoronic.core.peer import Entries, Have, LinkUp, Pull, Push
 from leoronic.core.recent import Recent
-from leoronic.core.replica_peer import PARKED_BYTES_MAX
+from leoronic.core.replica_peer import ORIGINS_MAX, PARKED_BYTES_MAX, Parked, ReplicaPeer
+from leoronic.core.replication import TOGETHER_S, VECTOR_S
 from leoronic.core.replication_messages import (
     AskStable,
     AwaitCopies,
@@ -28,11 +29,12 @@ from leoronic.core.replication_messages import (
     Rejoin,
     Take,
     Taken,
+    Vector,
     VectorLoaded,
     Written,
 )
 from leoronic.core.view import About, AskView
-from tests.core.mesh import FakeJournal, Mesh
+from tests.core.mesh import DISK_S, FakeJournal, Mesh
 
 
 @pytest.fixture
@@ -57,6 +59,75 @@ def test_new_entries_are_pushed_to_all_at_once(mesh: Mesh) -> None:
     mesh.nodes["a"].write(5)
     mesh.run(0.01)
     assert {"a": 5} == mesh.nodes["b"].journal.have == mesh.nodes["c"].journal.have
+
+
+def test_what_nobody_waits_for_is_pushed_together(mesh: Mesh) -> None:
+    """The first at once, what follows soon after in company; whoever waits for copies ends that."""
+    mesh.keep_messages = True
+    node = mesh.nodes["a"]
+
+    def counts() -> list[int]:
+        return [m.count for _, to, m in mesh.messages if to == "b" and isinstance(m, Push)]
+
+    for _ in range(4):
+        node.write()
+        mesh.run(0.001)
+    mesh.run(DISK_S + TOGETHER_S)
+    assert [1, 3] == counts()
+    node.write()
+    mesh.run(DISK_S + TOGETHER_S / 2)
+    assert [1, 3] == counts()
+    await_copies(mesh, "a", 7)
+    mesh.run(0.0)
+    assert [1, 3, 1] == counts()
+    mesh.run(0.1)
+    assert {"a": 5} == mesh.nodes["b"].journal.have == mesh.nodes["c"].journal.have
+
+
+def test_what_is_gathered_is_pushed_before_a_page_tells_of_it(mesh: Mesh) -> None:
+    """So that what others build on it is not told to anybody before it."""
+    mesh.keep_messages = True
+    node = mesh.nodes["a"]
+    node.write()
+    mesh.run(0.003)
+    node.write()
+    mesh.run(DISK_S + TOGETHER_S / 4)
+    node.cast("replication", Pull("c", {}, 1))
+    mesh.run(0.1)
+    sent = [m for one, _, m in mesh.messages if one == "a" and isinstance(m, Push | Entries)]
+    [page] = [m for m in sent if isinstance(m, Entries)]
+    assert {"a": 2} == page.have
+    assert 2 == max(m.first for m in sent[: sent.index(page)] if isinstance(m, Push))
+
+
+def test_membership_is_told_what_is_held_now_and_then(mesh: Mesh) -> None:
+    """Not of each commit: only heartbeats tell of it."""
+    machine = mesh.nodes["a"].machines["replication"]
+    now = mesh.now + mesh.nodes["a"].clock_offset
+    told: list[object] = []
+    for number in range(1, 6):
+        effects = machine.handle(Written([Body("a", number, b"{}")]), now + number / 1000)
+        told += [e.message for e in effects if isinstance(e, Send) and e.to == "membership"]
+    assert [] == told
+    effects = machine.handle(Fired("vector"), now + VECTOR_S)
+    assert [Send("membership", Vector({"a": 5}))] == effects
+    assert [] == machine.handle(Fired("vector"), now + 2 * VECTOR_S)
+
+
+def test_who_comes_back_is_asked_at_once(mesh: Mesh) -> None:
+    """What it holds and we do not will not come by itself; from then on it may."""
+    mesh.cut("a", "bc")
+    for node in mesh.nodes.values():
+        for _ in range(3):  # more than is kept to be pushed
+            node.write(1000, padding=500)
+    mesh.run(30)
+    mesh.heal()
+    mesh.run(0.8)
+    assert mesh.same()
+    mesh.keep_messages = True
+    mesh.nodes["a"].cast("replication", PeerVector("b", {"b": 3001}))
+    mesh.run(0.5)
+    assert not [m for _, _, m in mesh.messages if isinstance(m, Pull)]
 
 
 def test_a_node_that_was_cut_off_gets_what_it_missed(mesh: Mesh) -> None:
@@ -114,11 +185,12 @@ def test_a_newcomer_gets_all_by_pages(mesh: Mesh) -> None:
     newcomer = mesh.start("d")
     mesh.run(1)
     assert {"a": 5000} == newcomer.journal.have
-    kinds = [m for one, other, m in mesh.messages if "d" in (one, other)]
-    pages = [m for m in kinds if isinstance(m, Entries)]
+    giver = next(m.node for _, _, m in mesh.messages if isinstance(m, Entries))
+    kinds = [m for one, other, m in mesh.messages if {one, other} == {giver, "d"}]
+    pages = [m for m in kinds if isinstance(m, Entries) and m.node == giver]
     assert len(pages) > 8
     assert max(len(page.blob) for page in pages) < 300_000
-    flow = [type(m) for m in kinds if isinstance(m, Entries) or (isinstance(m, Have) and m.pull)]
+    flow = [type(m) for m in kinds if m in pages or (isinstance(m, Have) and m.pull)]
     assert all(one is not other for one, other in pairwise(flow))
     assert [False] * (len(pages) - 1) + [True] == [page.last for page in pages]
 
@@ -290,6 +362,22 @@ def test_alone_nobody_waits_for_copies() -> None:
     assert [[]] == [copied.nodes for copied in mesh.nodes["a"].copied]
 
 
+def test_a_peer_that_pulls_may_hold_it_soon(mesh: Mesh) -> None:
+    """It is waited for, although nothing is pushed to it."""
+    mesh = Mesh("ab")
+    mesh.run(3.3)
+    node = mesh.nodes["a"]
+    node.machines["replication"]._peers["b"].stop_pushing()
+    node.write()
+    mesh.run(0.01)
+    await_copies(mesh, "a", 7)
+    mesh.run(0.01)
+    assert [] == node.copied
+    node.cast("replication", Pull("b", {}, 1))
+    mesh.run(1.99)
+    assert [(7, ["b"])] == [(copied.token, copied.nodes) for copied in node.copied]
+
+
 def test_copies_are_waited_for_2_s_at_most(mesh: Mesh) -> None:
     """Then the submission is acknowledged without."""
     mesh.nodes["b"].paused_until = mesh.nodes["c"].paused_until = mesh.now + 3
@@ -407,6 +495,24 @@ def test_stable_is_what_all_members_hold(mesh: Mesh) -> None:
     assert [None] == back.replies
 
 
+def test_replication_alone_starts_again(mesh: Mesh) -> None:
+    """It asks each peer once for all that it holds, and so knows it at once, ready and pushing."""
+    node = mesh.nodes["a"]
+    node.write(10)
+    mesh.run(3)
+    node.machines["replication"] = machine = replication.ReplicationMachine("a")
+    node.cast("replication", replication.Start())
+    for peer in "bc":
+        node.cast("replication", LinkUp(peer, mesh.nodes[peer].about, "x:1", 1))
+    mesh.run(0.1)
+    assert machine.ready
+    node.cast("replication", Asked(1, AskStable()))
+    node.write()
+    mesh.run(0.01)
+    assert [{"a": 10}] == node.replies
+    assert {"a": 11} == mesh.nodes["b"].journal.have == mesh.nodes["c"].journal.have
+
+
 # ---- liars ----
 
 
@@ -431,6 +537,7 @@ LIES = {
     "needs what was never written": [push(1, 1, 1, {"a": 99})],
     "holds what was never written": [PeerVector("b", {"a": 99})],
     "an origin without a name": [PeerVector("b", {"": 1})],
+    "too many needs": [push(1, 1, 1, {f"o{n}": 1 for n in range(9000)})],
     "too many origins": [PeerVector("b", {f"o{n}": 1 for n in range(9000)})],
 }
 
@@ -523,6 +630,17 @@ def test_what_is_parked_is_bounded() -> None:
     for number in range(2, 100):
         machine.handle(Push("b", b"x" * (1 << 20), number, 1), 1.0)
     assert machine._peers["b"].parked_bytes <= PARKED_BYTES_MAX
+
+
+def test_needs_of_what_is_parked_count() -> None:
+    """However small the entries are."""
+    peer = ReplicaPeer("b")
+    needs = {f"node{number}": 1 for number in range(ORIGINS_MAX)}
+    parked = Parked(2, [Body("b", 2, b"{}")], needs, 2, 0.0)
+    room = PARKED_BYTES_MAX // (64 * ORIGINS_MAX)
+    assert [True] * 3 == [peer.park(parked) for _ in range(3)]
+    assert sum(peer.park(parked) for _ in range(room)) < room
+    assert peer.parked_bytes <= PARKED_BYTES_MAX
 
 
 def test_a_page_may_be_ahead_of_what_the_journal_has_told() -> None:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from leoronic.core.barrier import SETTLE_S, WAIT_S_MAX
 from leoronic.core.effects import Asked, Effect, Fired, Reply, Send, SetTimer
-from leoronic.core.interests import CALM_S, EVERY_S
+from leoronic.core.interests import CALM_S, EVERY_S, LOOK_S
 from leoronic.core.nodes import NodePicture
 from leoronic.core.peer import (
     Assign,
@@ -25,7 +25,17 @@ from leoronic.core.peer import (
     Reserve,
 )
 from leoronic.core.placement import PATIENCE_S
-from leoronic.core.queue_messages import Declined, Item, Offered, SchedulerStarted, Withdrawn
+from leoronic.core.queue_messages import (
+    AskBegun,
+    AskReached,
+    Begun,
+    Declined,
+    Item,
+    Offered,
+    Reached,
+    SchedulerStarted,
+    Withdrawn,
+)
 from leoronic.core.records import ClassTable, TaskClass
 from leoronic.core.resources import Capacity
 from leoronic.core.scheduler import (
@@ -353,6 +363,36 @@ def test_the_last_ones_are_shared_out_ahead() -> None:
     assert [3, 3] == [len(assign.ahead) for assign in sent]
 
 
+def test_what_is_under_way_counts_as_sent_ahead() -> None:
+    """What an executor wants is less by what it had not seen yet when it said so."""
+    scheduler = Scheduler()
+    scheduler.add(*"abcdefghij")
+    number = scheduler.task_class().number
+
+    def wanted(room: int, seen: int) -> list[str]:
+        freed = Freed("n", [], wants={number: room}, seen=seen)
+        return ahead(scheduler.told(freed))
+
+    before = scheduler.machine._number
+    assert ["c", "d"] == wanted(2, before)
+    assert ["e"] == wanted(3, before)
+    assert ["f", "g", "h"] == wanted(3, scheduler.machine._number)
+
+
+def test_what_started_instead_of_standing_behind_holds_its_share() -> None:
+    """It is its own task, so nobody was overtaken; when it ends there is room again."""
+    scheduler = Scheduler()
+    scheduler.add("a", "b", "c", "d")
+    number = scheduler.task_class().number
+    assert ["c"] == ahead(scheduler.told(Freed("n", wants={number: 1})))
+    need = scheduler.task_class().need
+    taken = Freed("n", [(("a", 1), None), (("b", 1), None)], taken=[Held("c", 1, need, "n")])
+    assert ["d"] == scheduler.started(scheduler.told(taken))
+    assert not scheduler.machine.placement.overtaken()
+    assert [] == scheduler.add("e", "f")
+    assert ["e"] == scheduler.started(scheduler.free("c"))
+
+
 def test_not_ahead_of_the_class_whose_turn_it_is(scheduler: Scheduler) -> None:
     """An older or more urgent class of other needs waits: nobody overtakes it that way."""
     scheduler.add("a", "b", "c", "d")
@@ -384,6 +424,24 @@ def test_a_successor_keeps_the_share(scheduler: Scheduler) -> None:
 
 
 # ---- lives ----
+
+
+def test_nothing_succeeds_itself(scheduler: Scheduler) -> None:
+    """An executor that says so changed nothing: what it has is not assigned again."""
+    scheduler.add("t")
+    scheduler.told(Freed("n", [(("t", 1), ("t", 1))]))
+    assert {("t", 1)} == set(scheduler.machine.placement.nodes["n"].ours)
+    scheduler.now += 60
+    scheduler.told(Fired("claims"))
+    assert [] == scheduler.started(scheduler.add("t"))
+
+
+def test_what_a_node_has_is_not_assigned_to_it(scheduler: Scheduler) -> None:
+    """Whatever became of the claim."""
+    scheduler.add("t")
+    scheduler.machine.placement.claims.forget_node("n")
+    assert [] == scheduler.started(scheduler.add("t", "u")[1:])
+    assert ("t", 1) in scheduler.machine.placement.claims
 
 
 def test_an_offer_tells_what_is_held(scheduler: Scheduler) -> None:
@@ -440,6 +498,13 @@ def test_why_a_task_does_not_start(scheduler: Scheduler) -> None:
     )
     [answer] = scheduler.told(Asked(2, Explain(999)))
     assert Reply(2, {}) == answer
+
+
+def test_a_condition_that_is_not_known_never_holds(scheduler: Scheduler) -> None:
+    """Another version took the task in; this one says why it does not start."""
+    assert [] == scheduler.started(scheduler.add("a", conditions=("worker:arch arm",)))
+    expected = "this version of leoronic does not know the condition worker:arch arm"
+    assert [expected] == explain(scheduler, conditions=("worker:arch arm",))
 
 
 def test_why_beside_a_reservation(scheduler: Scheduler) -> None:
@@ -516,7 +581,13 @@ def test_interest_is_told_and_lost() -> None:
     scheduler.offer(node="m", held=held)
     scheduler.free("a")
     scheduler.now += CALM_S
-    off = interests(scheduler.told(Fired("interest")))
+    # What has not begun may be given back, or be lost with its node: the queue must know of it.
+    told = scheduler.told(Fired("interest"))
+    ask = AskBegun([("c", 1), ("d", 1)])
+    assert Send("queue", ask) in told
+    assert all(one.on for one in interests(told).values())
+    assert not interests(scheduler.told(Begun([("c", 1)])))
+    off = interests(scheduler.told(Begun(ask.attempts)))
     assert {"n": False, "m": False} == {node: one.on for node, one in off.items()}
     assert ["n"] == list(scheduler.machine.placement.nodes)
 
@@ -542,6 +613,51 @@ def test_nothing_is_placed_before_all_have_told_what_they_have() -> None:
     assert [SetTimer("barrier", scheduler.now + SETTLE_S)] == scheduler.timers()
     scheduler.now += SETTLE_S
     assert {"n": ["b"]} == placed(scheduler.told(Fired("barrier")))
+
+
+def behind_m(scheduler: Scheduler) -> None:
+    """All have answered for a task of another origin; the entry that m's offer names is awaited."""
+    other = scheduler.classes.intern(TaskSpec("x"), ORIGIN)
+    asked = interests(scheduler.told(Offered(other, [scheduler.item("a")])))
+    for node, one in asked.items():
+        number = 9 if node == "m" else 0
+        told = scheduler.offer(node=node, name=f"name-{node}", seen=one.number, number=number)
+        asks = [Send("queue", AskReached({"m": 9}))] if node == "m" else []
+        assert asks == [e for e in told if isinstance(e, Send) and e.to == "queue"]
+    scheduler.now += SETTLE_S
+    assert {} == placed(scheduler.told(Fired("barrier")))
+    assert [SetTimer("barrier", scheduler.now - SETTLE_S + WAIT_S_MAX)] == scheduler.timers()
+
+
+def test_nothing_is_placed_before_the_entries_behind_an_offer_are_applied() -> None:
+    """It no longer shows what has ended: how that ended is in entries that may be late."""
+    scheduler = Scheduler("m")
+    behind_m(scheduler)
+    assert {} == placed(scheduler.told(Reached({"m": 8, "n": 50})))
+    assert {"n": ["a"]} == placed(scheduler.told(Reached({"m": 9})))
+
+
+def test_a_queue_that_forgot_is_asked_again() -> None:
+    """It begins a new life without what was asked of the old one."""
+    scheduler = Scheduler("m")
+    behind_m(scheduler)
+    scheduler.now += LOOK_S
+    ask = Send("queue", AskReached({"m": 9}))
+    assert ask in scheduler.told(Fired("interest"))
+    scheduler.told(Reached({"m": 10}))
+    scheduler.now += LOOK_S
+    assert ask not in scheduler.told(Fired("interest"))
+
+
+def test_entries_that_do_not_come_are_waited_for_a_while() -> None:
+    """As long as for an answer; nor is a node waited for that is gone."""
+    scheduler = Scheduler("m")
+    behind_m(scheduler)
+    scheduler.now += WAIT_S_MAX - SETTLE_S
+    assert {"n": ["a"]} == placed(scheduler.told(Fired("barrier")))
+    scheduler = Scheduler("m")
+    behind_m(scheduler)
+    assert {"n": ["a"]} == placed(scheduler.told(make_view("n", "m down")))
 
 
 def test_who_can_not_be_reached_is_waited_for_a_while() -> None:

@@ -22,7 +22,7 @@ specs = st.builds(
     priority=st.integers(-10, 10),
     env=st.dictionaries(texts, texts),
     time_limit=st.none() | st.floats(0.1, 1e6),
-    items=st.none() | st.lists(texts),
+    items=st.none() | st.lists(texts, min_size=1),
 )
 
 

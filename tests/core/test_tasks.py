@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from leoronic.core.arrays import ArrayRecord
-from leoronic.core.effects import Send
+from leoronic.core.effects import Send, SetTimer
 from leoronic.core.entries import (
     Cancelled,
     Entry,
@@ -30,7 +30,7 @@ from leoronic.core.queue_messages import Flip, Item, Offered, StopAttempt, Withd
 from leoronic.core.records import LOSSES_MAX, Record, Status, _Rare
 from leoronic.core.runs import ENDED, LOST, OPEN
 from leoronic.core.spec import After, TaskSpec
-from leoronic.core.tasks import UNHEARD_OF_S, Tasks
+from leoronic.core.tasks import UNHEARD_OF_STEPS, Tasks
 from leoronic.core.view import View
 from tests.core.views import make_view
 
@@ -316,6 +316,17 @@ def test_a_start_that_another_scheduler_made_is_taken_back() -> None:
     assert {} == {k: v for r in tasks.ready.values() for k, v in r.offered.items()}
 
 
+def test_what_is_awaited_of_an_attempt() -> None:
+    """While the scheduler has it in hand, until an entry tells of it."""
+    tasks = tasks_of(submitted())
+    assert not tasks.is_awaited("a", 1)
+    assert ["a"] == offered(tasks)
+    assert tasks.is_awaited("a", 1)
+    hear(tasks, ("m", Started("a", 1, "m", 1.0)))
+    assert not tasks.is_awaited("a", 1)
+    assert not tasks.is_awaited("z", 1)
+
+
 # ---- two nodes took the same id ----
 
 
@@ -358,7 +369,7 @@ def test_a_twin_of_what_was_offered_is_taken_back() -> None:
 
 
 def test_a_twin_of_an_array_keeps_its_elements() -> None:
-    """If it has as many; if not, they are others."""
+    """They are the same, but for whose they are."""
     tasks = tasks_of(
         submitted(count=3), Finished("a.0", 1, "n", GOOD, True), Started("a.1", 1, "n", 1.0)
     )
@@ -367,11 +378,22 @@ def test_a_twin_of_an_array_keeps_its_elements() -> None:
     assert {1: {(1, "n"): OPEN}} == {i: e.runs.phases() for i, e in array.elements.items()}
     assert ([False, True, True], 1) == ([array.is_open(i) for i in range(3)], array.unmade)
     assert "m" == array.elements[1].task_class.origin
-    hear(tasks, ("l", submitted(count=2)))
-    assert {} == tasks.arrays["a"].elements
-    hear(tasks, ("k", submitted()), ("k", Started("a", 1, "k", 1.0)), ("j", submitted(count=1)))
-    assert (["a"], Status.READY) == (list(tasks.arrays), tasks.live["a"].status)
+
+
+@pytest.mark.parametrize(("one", "other"), [(None, 2), (2, None), (2, 3)])
+def test_a_twin_of_another_shape_ends_both(one: int | None, other: int | None) -> None:
+    """What runs is stopped, whoever holds; what comes of it later changes nothing."""
+    tasks = tasks_of(submitted(count=one), submitted("child", after=(After("a"),)))
+    run = "a" if one is None else "a.1"
+    hear(tasks, ("n", Started(run, 1, "n", 1.0)))
+    hear(tasks, ("m", submitted(count=other)))
+    assert ("runner", StopAttempt(run, 1, "cancelled")) in sent(tasks)
+    hear(tasks, ("m", Started("a", 1, "m", 1.0)), ("m", Started("a.0", 1, "m", 1.0)))
+    hear(tasks, ("m", Finished("a", 1, "m", GOOD, True)), ("n", Finished(run, 1, "n", BAD, True)))
+    assert ["child"] == list(tasks.live)
+    assert Status.BLOCKED is tasks.live["child"].status
     assert [] == tasks.open_runs.nodes()
+    assert 1 == len(tasks.classes)
 
 
 def test_a_twin_that_depends_on_nothing_frees_what_waits_for_it() -> None:
@@ -420,18 +442,25 @@ def test_a_start_that_is_heard_of_too_late_is_given_up() -> None:
 
 
 def test_a_node_that_nobody_has_told_of_is_waited_for() -> None:
-    """A newcomer may get entries of others before it is told who they are."""
+    """A newcomer may get entries of others before it is told who they are.
+
+    However far the time of day is set forward meanwhile.
+    """
     tasks = running_on_c("a", "b")
-    assert [] == tasks.appends
-    tasks.at(NOW + UNHEARD_OF_S)
+    tasks.at(NOW + 3600.0)
     tasks.give_up_lost()
+    for _ in range(UNHEARD_OF_STEPS):
+        assert [] == tasks.appends
+        tasks.effects.clear()
+        tasks.unheard_of_for_longer()
+    assert [] == [effect for effect in tasks.effects if isinstance(effect, SetTimer)]
     [entry] = tasks.appends
     assert isinstance(entry, Lost)
     assert "node c is not known" == entry.suspicion
     introduced = running_on_c("a", "b")
     introduced.see(make_view("a", "b", "c"))
-    introduced.at(NOW + UNHEARD_OF_S)
-    introduced.give_up_lost()
+    for _ in range(UNHEARD_OF_STEPS):
+        introduced.unheard_of_for_longer()
     assert [] == introduced.appends
 
 

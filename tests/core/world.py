@@ -391,7 +391,8 @@ class World:
                 for loaded in load_live(self.journal, self.reads, life):
                     self._mail.append((sender, loaded))
             case LoadOpen(sender, life):
-                answer = Open(self.reads.open_attempts(NODE), self.reads.tags(NODE), life)
+                number = self.journal.number
+                answer = Open(self.reads.open_attempts(NODE), self.reads.tags(NODE), life, number)
                 self._mail.append((sender, answer))
             case Lookup(sender, token, refs):
                 self._mail.append((sender, look_up(self.reads, token, refs)))
@@ -416,7 +417,9 @@ class World:
         self.journal.commit()
         self.commits += 1
         read_back = [Numbered(n.origin, n.number, decode(encode(n.entry))) for n in written.entries]
-        self._mail.append(("queue", Committed(read_back, written.orders, written.flips)))
+        self._mail.append(
+            ("queue", Committed(read_back, written.orders, written.flips, self.journal.vector()))
+        )
         specs = {}
         if append.want_specs:
             for entry in append.entries:
@@ -466,5 +469,5 @@ def look_up(reads: Reads, token: int, refs: list[str]) -> LookedUp:
 def load_live(journal: Journal, reads: Reads, life: int = 0) -> list[Loaded]:
     """As the journal actor answers `LoadLive`: task by task, then the end."""
     ended = reads.ended()
-    last = Loaded([], last=True, node=journal.node, number=journal.number, finals=ended, life=life)
+    last = Loaded([], True, journal.node, journal.number, ended, life, journal.vector())
     return [*(Loaded([task], life=life) for task in reads.live()), last]

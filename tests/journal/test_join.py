@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import permutations
 from random import Random
 
 import pytest
@@ -253,6 +254,34 @@ def test_the_earlier_submission_holds(peer: Peer, others: Others) -> None:
     assert [] == peer.connection.execute("SELECT * FROM dependencies").fetchall()
 
 
+def test_twins_of_different_shapes_are_cancelled_everywhere() -> None:
+    """Whatever came first, and whatever had ended by then."""
+    journals = {
+        "m": [
+            Submitted("a", TaskSpec("one"), 5.0),
+            Started("a", 1, "m", 6.0),
+            Finished("a", 1, "m", GOOD, True),
+        ],
+        "o": [
+            Submitted("a", TaskSpec("many", count=1), 4.0),
+            Started("a.0", 1, "o", 6.0),
+            Finished("a.0", 1, "o", BAD, True),
+        ],
+    }
+    digests: set[str] = set()
+    for order in sorted(set(permutations("mmmooo"))):
+        peer = Peer("n")
+        others = Others(peer)
+        queue = {node: list(entries) for node, entries in journals.items()}
+        for node in order:
+            others.write(node, queue[node].pop(0))
+        assert ("cancelled", []) == (peer.state("a"), peer.live())
+        assert {"succeeded": 0, "failed": 1, "cancelled": 0} == peer.reads.ended()
+        digests.add(peer.reads.digest())
+        peer.close()
+    assert 1 == len(digests)
+
+
 def test_the_place_of_what_was_submitted_again(peer: Peer) -> None:
     """Told for those that count, also where one batch brings an id twice."""
     written = peer.journal.write(
@@ -321,6 +350,45 @@ def test_one_attempt_on_two_nodes(peer: Peer, others: Others) -> None:
     assert [None] == [split.outputs_differ for split in peer.reads.splits(9)]
     peer.write(Finished("a", 1, "n", GOOD, True))
     assert [False] == [split.outputs_differ for split in peer.reads.splits(9)]
+
+
+def test_what_ran_again_after_a_loss_did_not_run_twice(peer: Peer, others: Others) -> None:
+    """Nor what ran once, although it was given up, nor what was given up before it began."""
+    for task in "abcd":
+        peer.write(Submitted(task, TaskSpec("x"), 0.0))
+        others.write("m", Started(task, 1, "m", 1.0))
+        peer.write(Lost(task, 1, "m", 2.0, "m is down"))
+    others.write("m", Lost("a", 1, "m", 9.0, "the power was cut"))
+    peer.write(Started("a", 2, "n", 3.0), Finished("a", 2, "n", GOOD, True))
+    others.write("m", Finished("b", 1, "m", GOOD, True))
+    others.write("m", Lost("c", 1, "m", 9.0, "never", begun=False))
+    peer.write(Started("c", 2, "n", 3.0), Finished("c", 2, "n", GOOD, True))
+    # Its own node gave it up too: whatever it wrote of an end, it did not run all the while.
+    others.write("m", Lost("d", 1, "m", 9.0, "the power was cut"))
+    peer.write(Started("d", 2, "n", 3.0), Finished("d", 2, "n", GOOD, True))
+    others.write("m", Finished("d", 1, "m", GOOD, True))
+    # Of two one after the other, the last ended after all.
+    peer.write(Submitted("e", TaskSpec("x"), 0.0), Started("e", 1, "n", 1.0))
+    others.write("k", Lost("e", 1, "n", 2.0, "n is down"))
+    others.write("m", Started("e", 2, "m", 3.0))
+    others.write("k", Lost("e", 2, "m", 4.0, "m is down"))
+    others.write("m", Finished("e", 2, "m", GOOD, True))
+    assert [] == peer.reads.splits(9)
+
+
+def test_suspicions_that_explain_nothing_are_left_out(peer: Peer, others: Others) -> None:
+    """Those of other nodes, and those long before or after the runs; without any, the last one."""
+    peer.write(Suspected("m", 1.0, "before it was submitted"))
+    peer.write(Submitted("a", TaskSpec("x"), 50.0), Suspected("m", 60.0, "too early"))
+    peer.write(Started("a", 1, "n", 100.0), Suspected("m", 104.0, "it"))
+    peer.write(Suspected("z", 104.0, "another"), Suspected("m", 900.0, "late"))
+    others.write("m", Suspected("n", 105.0, "its origin"), Started("a", 1, "m", 106.0))
+    [split] = peer.reads.splits(9)
+    assert ["it", "its origin"] == [one.reason for one in split.suspicions]
+    peer.write(Submitted("b", TaskSpec("x"), 50.0), Started("b", 1, "n", 200.0))
+    others.write("m", Started("b", 1, "m", 200.0))
+    [split, _] = peer.reads.splits(9)
+    assert ["too early", "it", "its origin"] == [one.reason for one in split.suspicions]
 
 
 def test_which_runs_of_this_node_are_to_be_stopped(peer: Peer, others: Others) -> None:

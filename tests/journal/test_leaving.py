@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from leoronic.core.entries import Cancelled, Finished, Started, Submitted, encode
+from leoronic.core.entries import Cancelled, Finished, Held, Started, Submitted, encode
 from leoronic.core.outcome import Outcome
 from leoronic.core.replication_messages import Body
 from leoronic.core.spec import After, TaskSpec
@@ -43,8 +43,30 @@ def test_own_live_tasks(tmp_path: Path) -> None:
     assert [
         TaskSpec("b", name="n", count=3, id="lives"),
         TaskSpec("e", after=(After("lives"),), id="runs"),
-    ] == own_live_specs(tmp_path / "leoronic.db", 50.0)
-    assert "old" == own_live_specs(tmp_path / "leoronic.db", 0.0)[0].id
+    ] == own_live_specs(tmp_path / "leoronic.db", 50.0)[0]
+    assert "old" == own_live_specs(tmp_path / "leoronic.db", 0.0)[0][0].id
+
+
+def test_what_must_not_start_by_itself(tmp_path: Path) -> None:
+    """Held tasks, and those that must not run twice and began, stay with the old journal."""
+    path = tmp_path / "leoronic.db"
+    opened = open_database(path, first_start=True)
+    journal = Journal(opened.connection, opened.node)
+    journal.write(
+        [
+            Submitted("held", TaskSpec("a"), 1.0),
+            Held("held", 1, 2.0, "by hand"),
+            Submitted("once", TaskSpec("b", on_loss="hold"), 1.0),
+            Started("once", 1, opened.node, 2.0),
+            Submitted("array", TaskSpec("c", on_loss="hold", count=2), 1.0),
+            Started("array.1", 1, opened.node, 2.0),
+            Submitted("waits", TaskSpec("d", on_loss="hold"), 1.0),
+        ]
+    )
+    journal.commit()
+    opened.connection.close()
+    specs, left = own_live_specs(path, 0.0)
+    assert (["waits"], ["held", "once", "array"]) == ([spec.id for spec in specs], left)
 
 
 def test_after_a_power_cut(tmp_path: Path) -> None:
@@ -56,11 +78,11 @@ def test_after_a_power_cut(tmp_path: Path) -> None:
     for file in tmp_path.glob("leoronic.db*"):
         (cut / file.name).write_bytes(file.read_bytes())
     assert (cut / "leoronic.db-wal").stat().st_size > 0
-    assert ["lives", "runs"] == [spec.id for spec in own_live_specs(cut / "leoronic.db", 50.0)]
+    assert ["lives", "runs"] == [spec.id for spec in own_live_specs(cut / "leoronic.db", 50.0)[0]]
 
 
 def test_damaged(tmp_path: Path) -> None:
     """Nothing is taken along of what is no database."""
     path = tmp_path / "leoronic.db"
     path.write_bytes(b"no database" * 1000)
-    assert [] == own_live_specs(path, 0.0)
+    assert ([], []) == own_live_specs(path, 0.0)

@@ -15,6 +15,7 @@ from leoronic.core.outcome import Outcome
 from leoronic.core.replication_messages import Body
 from leoronic.core.spec import TaskSpec
 from leoronic.errors import ProtocolError
+from leoronic.journal import journal
 from leoronic.journal.database import open_database
 from leoronic.journal.journal import Journal
 from tests.journal.history import History, Peer
@@ -168,10 +169,78 @@ def test_what_is_no_entry(peer: Peer) -> None:
     assert {"m": 1} == peer.journal.vector()
 
 
-def test_numbers_that_cannot_be_stored(peer: Peer) -> None:
-    """What was written in the same transaction before stays."""
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"kind":"cancelled","task":"\xff","at":1.0}',
+        b'{"kind":"cancelled","task":' + b"[" * 100_000,
+        b'{"kind":"cancelled","task":"a","at":1.0,"new":' + b"[" * 100_000,
+        b'{"kind":"weighed","by":"\xff"}',
+    ],
+    ids=["no UTF-8", "deep", "deep where nobody looks", "no UTF-8 in an unknown kind"],
+)
+def test_text_that_no_reader_takes(peer: Peer, text: bytes) -> None:
+    """It is as little an entry as any other nonsense; a kind that is not known may hold it."""
+    if b"weighed" in text:
+        assert {"m": 1} == peer.take(Body("m", 1, text)).have
+        return
+    with pytest.raises(ProtocolError, match="can't be read"):
+        peer.take(Body("m", 1, text))
+    assert {} == peer.journal.vector()
+
+
+SENSELESS = (
+    '"spec":{"command":"x","count":-1}',
+    '"spec":{"command":"x","count":10000001}',
+    '"spec":{"command":"x","items":[]}',
+    '"spec":{"command":"x","only":[-1]}',
+    '"spec":{"command":"x","cpus":-1}',
+    '"spec":{"command":"x","memory":-1}',
+    '"spec":{"command":"x","memory":9223372036854775808}',
+    '"spec":{"command":"x","resources":{"gpu":-1}}',
+    '"spec":{"command":"x","retries":-1}',
+    '"spec":{"command":"x","retry_delay":-1}',
+    '"spec":{"command":"x","on_loss":"retry\\n"}',
+    '"spec":{"command":"x","on_loss":"perhaps"}',
+    '"spec":{"command":"x","after":[{"id":"b","when":"never"}]}',
+)
+
+
+@pytest.mark.parametrize("spec", SENSELESS)
+def test_a_task_that_makes_no_sense(peer: Peer, spec: str) -> None:
+    """No door would have taken it in: nor does anybody take it over."""
+    text = f'{{"kind":"submitted","task":"a","at":0,{spec}}}'.encode()
+    with pytest.raises(ProtocolError, match="can't be read"):
+        peer.take(Body("m", 1, text))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        '"started","task":"a","node":"m","at":0,"attempt":0',
+        '"started","task":"a","node":"m","at":0,"attempt":2147483649',
+        '"finished","task":"a","node":"m","outcome":{"started_at":0,"finished_at":0},"final":true,'
+        '"attempt":-1',
+        '"lost","task":"a","node":"m","at":0,"suspicion":"","attempt":0',
+        '"held","task":"a","at":0,"revision":-1',
+        '"released","task":"a","at":0,"revision":9007199254740993',
+        '"released","task":"a","at":0,"revision":1,"attempt":-1',
+        '"kept","task":"a","attempt":1,"node":"m","stream":"stdout","size":-1',
+    ],
+)
+def test_a_number_that_nothing_can_have(peer: Peer, fields: str) -> None:
+    """Attempts, revisions and sizes have bounds, far from what a table can hold."""
+    with pytest.raises(ProtocolError, match="can't be read"):
+        peer.take(Body("m", 1, f'{{"kind":{fields}}}'.encode()))
+
+
+def test_numbers_that_cannot_be_stored(peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should one get past the bounds: what was written in the same transaction before stays."""
     peer.journal.write([Submitted("mine", TaskSpec("x"), 0.0)])
-    huge = Body("m", 2, encode(Started("a1", 1 << 63, "m", 0.0)))
+    huge = Body("m", 2, b"")
+    unbounded = Started("a1", 1 << 63, "m", 0.0)
+    read = journal.decode
+    monkeypatch.setattr(journal, "decode", lambda text: read(text) if text else unbounded)
     with pytest.raises(ProtocolError, match="can't be stored"):
         peer.journal.take([body("m", 1), huge])
     peer.journal.commit()

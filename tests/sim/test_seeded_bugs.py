@@ -34,7 +34,10 @@ def first_violation(switches: Switches = INTACT, seeds_max: int = SEEDS_MAX) -> 
     ("broken", "intact"),
     [
         (Switches(fsync=False), INTACT),
-        (Switches(fence=False), INTACT),
+        (
+            Switches(fence=False, nodes=3, faults=("paused",)),
+            Switches(nodes=3, faults=("paused",)),
+        ),
         (
             Switches(tie_break=False, nodes=4, faults=("halves",)),
             Switches(nodes=4, faults=("halves",)),

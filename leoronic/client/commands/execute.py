@@ -54,8 +54,9 @@ def exec_command(
 ) -> int:
     """Run a command on nodes now, without waiting for room. Prints its output.
 
-    With --tag and --all each line has the node's name in front. The exit code is that of the first
-    that failed; 3 if a node that should have run it is down; else 0. There is no time limit.
+    With --tag and --all each line has the node's name in front, and a last line on the standard
+    error names the nodes where it failed. The exit code is that of the first that failed; 3 if a
+    node that should have run it is down; else 0. There is no time limit.
     Ctrl-C ends the watching, not the command.
 
     \b
@@ -71,6 +72,7 @@ def exec_command(
         answer = client.request(Exec(bash_command(command), node, tag, everywhere))
     found: dict[str, str] = answer["ids"]
     skipped: dict[str, str] = answer.get("skipped") or {}
+    failed: list[str] = []
     with AwaitedTasks(root, list(found.values())):
         if as_json:
             code = _all_as_json(root, found, skipped)
@@ -79,10 +81,23 @@ def exec_command(
                 [run_to_end(root, task_id, to_stdout, to_stderr) for task_id in found.values()]
             )
         else:
-            code = first_failure(_together(found, partial(_run_prefixed, root)))
+            tasks = _together(found, partial(_run_prefixed, root))
+            code = first_failure(tasks)
+            failed = _failed(found, tasks)
     for name, why in skipped.items():
         note(f"not on {text.one_line(name)}: {text.one_line(why)}")
+    if failed:
+        note(f"failed on {', '.join(failed)}")
     return code or (UNREACHABLE if skipped else 0)
+
+
+def _failed(found: dict[str, str], tasks: list[dict[str, Any]]) -> list[str]:
+    """`attic (exit code 2)` for each node where it failed; `tasks` in the order of `found`."""
+    return [
+        f"{text.one_line(name)} (exit code {exit_code(task)})"
+        for name, task in zip(found, tasks, strict=True)
+        if exit_code(task)
+    ]
 
 
 def _together(

@@ -62,7 +62,8 @@ def nodes_command(root: str | None, as_json: bool) -> None:
     """List the nodes: their state, and what is free of what they have.
 
     A node that is `suspect` was not heard of for 2.5 s; one that is `down`, by nobody for 5 s: its
-    tasks are run elsewhere. One that `left` was stopped in order.
+    tasks are run elsewhere. One that `left` was stopped in order. Addresses where no node could be
+    met follow, with the reason. A narrow terminal is shown fewer columns.
 
     \b
     leoronic nodes
@@ -74,6 +75,7 @@ def nodes_command(root: str | None, as_json: bool) -> None:
         say_json(answer)
     else:
         say(cluster_text.nodes(answer["nodes"], width=width(), colour=colour()))
+        say(cluster_text.unreached(answer.get("unreached") or []))
 
 
 @click.group("tag", invoke_without_command=True)
@@ -164,7 +166,8 @@ def stop_command(root: str | None, as_json: bool, now: bool) -> None:
         status = client.request(Status())
         process = os.pidfd_open(status["node"]["pid"])
         number = client.send(Stop(now))
-        running = status.get("tasks", {}).get("running", 0)
+        # Of the whole cluster `tasks` tells; what runs on other nodes goes on.
+        running = status["node"].get("running", 0)
         if running and not now:
             them = "it" if running == 1 else "them"
             note(

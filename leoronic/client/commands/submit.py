@@ -33,7 +33,7 @@ WHY_S_MAX = 2.0
 @click.command("submit", context_settings={"allow_interspersed_args": False})
 @node_options
 @click.option("-f", "--file", "file", metavar="FILE", help="Tasks from a file; - is stdin.")
-@click.option("--wait", is_flag=True, help="Wait for the end; shows the task's output.")
+@click.option("--wait", is_flag=True, help="Wait for the end; shows one task's output.")
 @click.option("--name", help="A name, also for others' --after.")
 @click.option("--id", "id", metavar="ID", help="An id of your own: submitting twice is harmless.")
 @click.option("--memory", metavar="SIZE", help="Memory that must be free: 512M, 2GiB.")
@@ -83,6 +83,9 @@ def submit_command(
 
     Runs in the node's folder (ROOT), not in yours; write paths from there. What a command leaves
     running is ended when it ends.
+
+    --wait prints the output of a single task. Of an array, and of several tasks, it prints only the
+    ids: `leoronic logs ID.INDEX` shows the output of an element.
 
     One word after -- is bash text as it stands. Several words run as the command you typed: each
     stays one word, with its spaces, quotes and dollars.
