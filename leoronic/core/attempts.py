@@ -268,7 +268,7 @@ class Attempts:
         assert entry.run is not None
         self.queued -= 1
         # Those behind it are now behind the one before it.
-        others = self._behind.pop(entry.key, [])
+        others = [key for key in self._behind.pop(entry.key, []) if self._is_queued(key)]
         first = self._attempts.get(entry.run.behind) if entry.run.behind else None
         effects: list[Effect] = []
         if first is not None and first.exited is None:
@@ -281,6 +281,11 @@ class Attempts:
         outcome = Outcome(started_at=0.0, finished_at=0.0, reason=event.reason)
         return effects + self._exit(entry, outcome)
 
+    def _is_queued(self, key: AttemptKey) -> bool:
+        """Whether it still waits: others were killed, or started at once, meanwhile."""
+        entry = self._attempts.get(key)
+        return entry is not None and entry.phase is Phase.QUEUED
+
     def _start_now(self, key: AttemptKey, now: float) -> list[Effect]:
         entry = self._attempts.get(key)
         if entry is None or entry.phase is not Phase.QUEUED:
@@ -291,9 +296,8 @@ class Attempts:
     def _unqueue_all(self, keys: list[AttemptKey]) -> list[Effect]:
         effects: list[Effect] = []
         for key in keys:
-            entry = self._attempts.get(key)
-            if entry is not None and entry.phase is Phase.QUEUED:
-                effects += self._unqueue(entry)
+            if self._is_queued(key):
+                effects += self._unqueue(self._attempts[key])
         return effects
 
     def _forget(self, key: AttemptKey, now: float) -> list[Effect]:

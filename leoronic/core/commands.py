@@ -118,13 +118,17 @@ class Redo(_Command, frozen=True):
 class Status(_Command, frozen=True):
     """Result: the status object, with statistics of each actor under `actors`.
 
-    {"node": {"id", "name", "pid", "uptime_s", "version", "root", "inbox", "address"},
+    {"node": {"id", "name", "pid", "uptime_s", "version", "root", "inbox", "address", "running"},
      "tasks": {state: count}, "nodes": {state: count}, "actors": [...]}
     """
 
 
 class Nodes(_Command, frozen=True):
-    """Result: {"nodes": [node objects]}: the one asked first, then by name."""
+    """Result: {"nodes": [node objects], "unreached": [{"address", "reason"}]}.
+
+    The one asked first, then by name. `seen_s` is null for a node never heard of. `unreached` are
+    addresses where nobody could be reached.
+    """
 
 
 class Join(_Command, frozen=True):
@@ -141,12 +145,11 @@ class Cookie(_Command, frozen=True):
     `action` is `show`, `rotate` (all connected nodes take a new one, and accept the old one as
     well) or `finish` (they accept the old one no more; refused while a node that is up lacks the
     new one). Result of each: {"cookie", "fingerprint", "old": fingerprint of the one that is
-    accepted as well, or "", "nodes": {name: whether it has the cookie}}. A new cookie is always
-    made by the node: `cookie` must be empty.
+    accepted as well, or "", "nodes": {name: whether it has the cookie}, "not_there": [names of
+    those that could not be asked]}. A new cookie is always made by the node.
     """
 
     action: str = "show"
-    cookie: str = ""
 
 
 class Splits(_Command, frozen=True):

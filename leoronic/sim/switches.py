@@ -19,6 +19,7 @@ SUPERSEDED = "superseded"
 @dataclass(frozen=True)
 class Switches:
     """What works. `nodes`: how many, 0 for what the seed says. `faults`: these alone, if any.
+    `fickle`: outcomes depend on where a task runs.
 
     `fsync`: what was committed survives a power cut. `fence`: the journal refuses starts that come
     too late, old assignments are marked stale, superseded runs are stopped. `tie_break`: of two
@@ -32,6 +33,7 @@ class Switches:
     probes: bool = True
     nodes: int = 0
     faults: tuple[str, ...] = ()
+    fickle: bool = False
 
     def lets_pass(self, message: object) -> bool:
         """Whether a message that a machine sends is sent."""

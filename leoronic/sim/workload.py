@@ -53,6 +53,12 @@ class Mix:
         self.forever = self.exclusive = self.messy = self.limited = self.fickle = 0.0
         self.work_s = min(self.work_s, 2.0)
 
+    def make_fickle(self) -> None:
+        """Tasks that end at once, and in another way on the next node: all must agree on one."""
+        self.fickle, self.work_s = 1.0, 3.0
+        self.retried = self.failing = self.gated = self.first = self.forever = self.after = 0.0
+        self.hold = self.messy = self.limited = self.exclusive = self.tagged = self.filed = 0.0
+
 
 class Maker:
     """Makes specs; `made[serial]` is each of them by the serial number in its command.

@@ -54,8 +54,10 @@ QUIET_CHECKS_MAX = 8
 REPLAYS_MAX = 3
 # How many nodes, and how many seeds of a hundred have so many.
 SIZES = {1: 25, 2: 10, 3: 28, 4: 17, 5: 10, 6: 4, 7: 3, 9: 3}
+# The share of seeds in which outcomes depend on the node.
+FICKLE_SHARE = 0.05
 # What a node does, all the others do with it: large clusters have less to do, at most so much.
-SUBMISSIONS_MAX = 120
+SUBMISSIONS_MAX = 72
 
 
 @dataclass
@@ -95,9 +97,11 @@ class World:
         mix = Mix(chance, size)
         if split:
             mix.make_simple()
+        elif size > 1 and (chance.random() < FICKLE_SHARE or switches.fickle):
+            mix.make_fickle()
         capacities = {node.name: node.capacity for node in self.cluster.nodes}
         self.client = Client(self.cluster, chance, Maker(chance, mix, capacities))
-        longest_s = 3600.0 if size == 1 else 240.0 / math.sqrt(size)
+        longest_s = 3600.0 if size == 1 else 180.0 / math.sqrt(size)
         self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(longest_s)))
         if size >= CROWD:
             self._length_s = 10.0

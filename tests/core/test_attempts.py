@@ -434,6 +434,15 @@ def test_kill_in_a_lane() -> None:
     assert ("c", 1) == spawned.run.key
 
 
+def test_a_whole_lane_is_killed_from_its_middle() -> None:
+    """Those that were killed before are not moved on with those that still wait."""
+    machine = attempts()
+    machine.handle(Runs(chain("a", "b", "c", "d")), 0.0)
+    for name in "cdb":
+        assert "cancelled" == outcome_of(machine.handle(Kill(name, 1, "cancelled"), 0.0)).reason
+    assert 1 == len(end(machine, "a"))
+
+
 def test_inventory() -> None:
     """The inventory lists what starts, what runs and what ended, each once."""
     machine = attempts()

@@ -39,8 +39,8 @@ def first_violation(switches: Switches = INTACT, seeds_max: int = SEEDS_MAX) -> 
             Switches(nodes=3, faults=("paused",)),
         ),
         (
-            Switches(tie_break=False, nodes=4, faults=("halves",)),
-            Switches(nodes=4, faults=("halves",)),
+            Switches(tie_break=False, nodes=6, faults=("halves",), fickle=True),
+            Switches(nodes=6, faults=("halves",), fickle=True),
         ),
         (
             Switches(probes=False, nodes=4, faults=("clogged one way",)),
