@@ -353,6 +353,9 @@ class JournalHost(Mailbox):
             node = self._disk.node_id
             match message:
                 case LoadOpen(sender, life):
+                    # What was being written when it was asked may have been kept back since.
+                    self._waiting = deque(job for job in self._waiting if not _starts(job, sender))
+                    self._kept_back = [job for job in self._kept_back if not _starts(job, sender)]
                     attempts, tags = self.reads.open_attempts(node), self.reads.tags(node)
                     self.node.send(sender, Open(attempts, tags, life, self.journal.number))
                 case LoadVector(sender, life):
@@ -366,6 +369,15 @@ class JournalHost(Mailbox):
 
 def _sender(job: _Job) -> str:
     return job.sender if isinstance(job, Append) else "replication"
+
+
+def _starts(job: _Job, sender: str) -> bool:
+    """Whether `sender`, in an earlier life, wanted to start something with it."""
+    return (
+        isinstance(job, Append)
+        and job.sender == sender
+        and any(isinstance(entry, Started) for entry in job.entries)
+    )
 
 
 def _submits(append: Append) -> bool:
