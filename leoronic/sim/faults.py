@@ -20,6 +20,21 @@ from leoronic.sim.node_faults import NodeFaults
 # About the most faults in one seed; in a crowd each costs as much as many.
 STRIKES_MAX = 100
 CROWD_STRIKES_MAX = 4
+# Of a crowd each notes for itself that somebody is down, and tells all others: little of that.
+CROWD_KINDS = (
+    "core killed",
+    "runner killed",
+    "actor crashed",
+    "slow",
+    "clock set",
+    "disk full",
+    "disk slow",
+    "runner cut off",
+    "frames late",
+    "outcomes doubled",
+    "connection cut",
+    "clogged one way",
+)
 # After these something is owed: a commit, a start, a reconciliation.
 MOMENTS = (ExitedMany, Assign, Inventory, Open, Loaded, Push, Entries, View)
 
@@ -50,6 +65,8 @@ class Faults:
                 "left": self._leave,
                 "all down": self._all_down,
             }
+        if len(cluster.nodes) >= CROWD:
+            kinds = {name: kinds[name] for name in CROWD_KINDS}
         # Some seeds know one kind of fault, some all, and a few none.
         share = chance.choice((0.0, 0.15, 0.4, 1.0))
         self._kinds = {name: strike for name, strike in kinds.items() if chance.random() < share}
