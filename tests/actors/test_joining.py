@@ -179,14 +179,10 @@ async def test_finish_waits_for_all_that_are_there(three: Three) -> None:
     assert 1 == len({cookie for cookies in three.cookies() for cookie in cookies})
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [({"action": "eat"}, "show, rotate or finish"), ({"cookie": "x" * 30}, "made here")],
-)
-async def test_nonsense(three: Three, fields: dict[str, str], words: str) -> None:
+async def test_nonsense(three: Three) -> None:
     """Refused, and nothing is changed."""
-    with pytest.raises(BadRequest, match=words):
-        await three.client.ask("cookie", **{"action": "rotate", **fields})
+    with pytest.raises(BadRequest, match="show, rotate or finish"):
+        await three.client.ask("cookie", action="eat")
     assert [[OLD]] * 3 == three.cookies()
 
 
