@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from integration.conftest import StartNode
-from integration.harness import Node, alive, wait_until
+from integration.harness import Node, alive, kill, wait_until
 from leoronic.core.commands import Debug, Stop
 from leoronic.wire.cookie import new_cookie
 
@@ -78,7 +78,7 @@ def test_two_in_one_folder(start_node: StartNode) -> None:
     other = Node(link, environment=node.environment)
     assert 1 == other.spawn().wait(10)
     # And after the keeper has been replaced.
-    os.kill(node.keeper_pid(), signal.SIGKILL)
+    kill(node.keeper_pid())
     wait_until(lambda: len(node.pids()) == 3 and node.keeper_pid(), "a new keeper")
     assert 1 == node.spawn().wait(10)
     assert core == node.core_pid()
@@ -133,7 +133,7 @@ def test_the_cookie_is_kept_and_no_task_is_told(tmp_path: Path, given: str) -> N
         # The file that it came from may be gone when a keeper takes over, or a core starts.
         file.unlink()
         for kind in ("keeper", "core"):
-            os.kill(getattr(node, f"{kind}_pid")(), signal.SIGKILL)
+            kill(getattr(node, f"{kind}_pid")())
             wait_until(lambda: len(node.pids()) == 3 and node.answers(), "a new one")
         assert "succeeded" == node.run("! env | grep -e ^LEORONIC_COOKIE= -e " + told)["state"]
         assert told == kept.read_text().strip()
@@ -195,7 +195,7 @@ def test_its_terminal_is_closed(tmp_path: Path, ends: str) -> None:
             assert "succeeded" == node.wait(running)[0]["state"]
             assert "up" == node.ask_state()
             old = node.core_pid()
-            os.kill(old, signal.SIGKILL)
+            kill(old)
             wait_until(lambda: node.core_pid() != old and node.answers(), "a new core")
             assert "succeeded" == node.run("true")["state"]
             assert 0 == node.stop()
@@ -267,11 +267,11 @@ def test_logs_are_json(start_node: StartNode) -> None:
     node.submit("false", {"command": "false", "retries": 1, "retry_delay": 0.01}, "sleep 30")
     (node.inbox / "bad.json").write_text("{")
     wait_until((node.inbox / "rejected" / "bad.json").exists, "the file is rejected")
-    os.kill(node.core_pid(), signal.SIGKILL)
+    kill(node.core_pid())
     wait_until(node.answers, "the core is back")
-    os.kill(node.runner_pid(), signal.SIGKILL)
+    kill(node.runner_pid())
     wait_until(lambda: node.answers() and node.runner_pid(), "the runner is back")
-    os.kill(node.keeper_pid(), signal.SIGKILL)
+    kill(node.keeper_pid())
     wait_until(lambda: len(node.pids()) == 3, "the keeper is back")
     node.ask(Debug("inbox"))
     wait_until(lambda: "child_restarted" in node.tail(), "the inbox is back")
@@ -298,7 +298,7 @@ def test_any_name_of_a_folder(tmp_path: Path, name: str) -> None:
         ended = node.run("echo hi; pwd")
         assert f"hi\n{node.root}\n".encode() == node.output(ended["id"])
         for kind in ("core", "keeper", "runner"):
-            os.kill(getattr(node, f"{kind}_pid")(), signal.SIGKILL)
+            kill(getattr(node, f"{kind}_pid")())
             wait_until(lambda: len(node.pids()) == 3 and node.answers(), f"a new {kind}")
         assert "succeeded" == node.run("echo again")["state"]
     finally:
