@@ -124,9 +124,9 @@ class Soak:
 
     def _empty_disk(self, name: str) -> None:
         node = self._lab.nodes[name]
-        self._witness.destroy(name)
         self._away.add(name)
         node.kill_all()
+        self._witness.destroy(name)
         for file in [*node.state.glob("leoronic.db*"), *node.state.glob("node")]:
             file.unlink()
         self._later(10.0, "start", name)

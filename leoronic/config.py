@@ -19,13 +19,15 @@ from typing import Any, NoReturn
 from leoronic import __version__
 from leoronic.core.addresses import PORT, parse_address, parse_listen
 from leoronic.core.conditions import checked_tag
+from leoronic.core.cookie import COOKIE_LENGTH_MAX, check_cookie
 from leoronic.core.quantity import duration, size
 from leoronic.errors import BadRequest
 
 PEERS_MAX = 256
-COOKIE_BYTES_MAX = 1024
 STDIN = "-"
 _COOKIE_VARIABLE = "LEORONIC_COOKIE"
+# With characters of four bytes, and white space around it.
+_COOKIE_BYTES_MAX = 5 * COOKIE_LENGTH_MAX
 
 # SQLite's own limit is 512, for the file with its folder and suffix.
 ROOT_BYTES_MAX = 470
@@ -309,7 +311,7 @@ def _cookie_file(value: object) -> str:
 
 
 def _cookie_text(value: object) -> str:
-    return _checked_cookie(str(value), _COOKIE_VARIABLE)
+    return check_cookie(str(value))
 
 
 def given_cookie(config: Config) -> str | None:
@@ -322,10 +324,10 @@ def given_cookie(config: Config) -> str | None:
         return config.cookie
     try:
         if config.cookie_file == STDIN:
-            content = sys.stdin.buffer.read(COOKIE_BYTES_MAX + 1)
+            content = sys.stdin.buffer.read(_COOKIE_BYTES_MAX)
         else:
             with Path(config.cookie_file).open("rb") as file:
-                content = file.read(COOKIE_BYTES_MAX + 1)
+                content = file.read(_COOKIE_BYTES_MAX)
         text = content.decode()
     except OSError as error:
         raise BadRequest(
@@ -334,16 +336,9 @@ def given_cookie(config: Config) -> str | None:
     except UnicodeDecodeError:
         raise BadRequest(f"cookie: {config.cookie_file} is not text") from None
     try:
-        return _checked_cookie(text, config.cookie_file)
-    except ValueError as error:
-        raise BadRequest(f"cookie: {error}") from None
-
-
-def _checked_cookie(text: str, source: str) -> str:
-    text = text.strip()
-    if not text or len(text) > COOKIE_BYTES_MAX or not text.isprintable():
-        raise ValueError(f"what is in {source} is no cookie: `leoronic join` prints one")
-    return text
+        return check_cookie(text)
+    except BadRequest as error:
+        raise BadRequest(f"cookie: {config.cookie_file}: {error.message}") from None
 
 
 def forget_cookie() -> None:

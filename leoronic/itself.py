@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from leoronic.actors.discovery import Identity
 from leoronic.config import Config
 from leoronic.core.resources import Capacity
 from leoronic.core.view import About
+from leoronic.durable import replace_file
 from leoronic.errors import BadRequest
 from leoronic.wire.cookie import fingerprint, read_cookies
 from leoronic.wire.preface import PROTOCOL_MAX, PROTOCOL_MIN
@@ -69,7 +69,7 @@ def _next_life(path: Path) -> int:
     life = max(time.time_ns() // 1_000_000, last + 1)
     # On a full disk a node starts all the same: only a clock that goes back now would harm.
     with contextlib.suppress(OSError):
-        _replace(path, str(life))
+        replace_file(path, f"{life}\n".encode())
     return life
 
 
@@ -80,13 +80,4 @@ def _note(path: Path, line: str) -> None:
             return
     except (OSError, ValueError):
         pass
-    _replace(path, line)
-
-
-def _replace(path: Path, line: str) -> None:
-    new = path.with_name(path.name + ".new")
-    with new.open("w") as file:
-        file.write(line + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    replace_file(path, f"{line}\n".encode())

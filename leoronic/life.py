@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -35,6 +36,8 @@ from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
 
 READY = "ready"
 ASK_AGAIN_S = 0.05
+# What runs is given 5 s to end by itself, as by `cancel`.
+ABANDON_S = 8.0
 SETTLED_S = 2.0
 ANEW_AGAIN_S = 30.0
 
@@ -145,8 +148,10 @@ class Core:
         await asyncio.wait([now, idle], return_when=asyncio.FIRST_COMPLETED)
         now.cancel()
         idle.cancel()
-        # From here on the runner is being ended: what it reports are not outcomes.
         await executor.cast(Abandon())
+        with suppress(Unavailable):
+            # Once nothing runs here, others may start it; but a stop does not wait for ever.
+            await executor.call(WaitIdle(), timeout_s=ABANDON_S)
 
     async def _idle(self, tree: Tree) -> None:
         executor = tree.find("runner")

@@ -62,7 +62,6 @@ def configure_logs(node: str, log_format: str | None) -> None:
         return event
 
     processors: list[structlog.typing.Processor] = [
-        _without_what_is_told,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -107,15 +106,6 @@ def _log_uncaught(
     kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
 ) -> None:
     structlog.get_logger().critical("uncaught error", reason=kind.__name__, exc_info=error)
-
-
-def _without_what_is_told(
-    _logger: object, _method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
-    """What a person can mend at a start is told in one sentence (`Core.run`): that is enough."""
-    if event["event"] == "start_failed" and str(event.get("reason")).startswith("BadRequest: "):
-        raise structlog.DropEvent
-    return event
 
 
 def _to_json(event: object, default: object = None, **_options: object) -> bytes:

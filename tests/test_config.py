@@ -12,7 +12,10 @@ import pytest
 
 from leoronic import __version__
 from leoronic.config import Config, environment, forget_cookie, given_cookie, read_config
+from leoronic.core.cookie import COOKIE_LENGTH_MAX
 from leoronic.errors import BadRequest
+
+COOKIE = "a-cookie-that-none-can-guess"
 
 GIB = 1 << 30
 
@@ -215,33 +218,50 @@ def test_finding_others_in_file_and_environment(root: Path) -> None:
 def test_a_cookie_in_a_file(root: Path) -> None:
     """It is read when it is asked for, and stripped; the file wins over the environment."""
     path = root / "given"
-    path.write_text("\nsecret \n")
-    made = read(root, "--cookie", str(path), LEORONIC_COOKIE="other")
-    assert "secret" == given_cookie(made)
-    for content, message in ((b"", "is no cookie"), (b"\xff", "not text"), (b"x" * 2000, "is no")):
-        path.write_bytes(content)
-        with pytest.raises(BadRequest, match=message):
-            given_cookie(made)
+    path.write_text(f"\n{COOKIE} \n")
+    made = read(root, "--cookie", str(path), LEORONIC_COOKIE=COOKIE[::-1])
+    assert COOKIE == given_cookie(made)
+    path.write_text("é" * COOKIE_LENGTH_MAX)
+    assert "é" * COOKIE_LENGTH_MAX == given_cookie(made)
     path.unlink()
     with pytest.raises(BadRequest, match="cannot be read: No such file"):
         given_cookie(made)
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "given: that is no cookie"),
+        (b"\xff", "given is not text"),
+        (b"x" * 2000, "given: that is no cookie"),
+        (f"{COOKIE}\n{COOKIE}".encode(), "given: that is no cookie"),
+        (b"secret", "given: a cookie of 6 characters can be guessed"),
+    ],
+)
+def test_what_is_no_cookie_in_a_file(root: Path, content: bytes, message: str) -> None:
+    """Told before anything is made, and the file is named."""
+    path = root / "given"
+    path.write_bytes(content)
+    with pytest.raises(BadRequest, match=message):
+        given_cookie(read(root, "--cookie", str(path)))
+
+
 def test_a_cookie_on_the_standard_input(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-` reads it from there."""
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"secret\n")))
-    assert "secret" == given_cookie(read(root, "--cookie", "-"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(f"{COOKIE}\n".encode())))
+    assert COOKIE == given_cookie(read(root, "--cookie", "-"))
 
 
 def test_a_cookie_in_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is the secret itself; it is never shown, and can be taken out of the environment."""
-    made = read(root, LEORONIC_COOKIE="secret")
-    assert "secret" == given_cookie(made)
-    assert "secret" not in repr(made)
+    made = read(root, LEORONIC_COOKIE=COOKIE)
+    assert COOKIE == given_cookie(made)
+    assert COOKIE not in repr(made)
     assert given_cookie(read(root)) is None
-    with pytest.raises(BadRequest, match="LEORONIC_COOKIE: what is in LEORONIC_COOKIE is no"):
-        read(root, LEORONIC_COOKIE=" \n")
-    monkeypatch.setenv("LEORONIC_COOKIE", "secret")
+    for text, message in ((" \n", "that is no cookie"), ("secret", "can be guessed")):
+        with pytest.raises(BadRequest, match=f"LEORONIC_COOKIE: .*{message}"):
+            read(root, LEORONIC_COOKIE=text)
+    monkeypatch.setenv("LEORONIC_COOKIE", COOKIE)
     forget_cookie()
     forget_cookie()
     assert "LEORONIC_COOKIE" not in environment()

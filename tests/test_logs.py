@@ -126,14 +126,6 @@ def test_nobody_reads_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
         print("x", file=sys.stderr)
 
 
-def test_what_people_are_told_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A start that fails by what a person can mend is told by who starts; a bug is logged."""
-    stderr = configured(monkeypatch)
-    get_logger().error("start_failed", child="peers", reason="BadRequest: in use", exc_info=None)
-    get_logger().error("start_failed", child="peers", reason="KeyError: 1", exc_info=None)
-    assert ["KeyError: 1"] == [line["reason"] for line in stderr.lines()]
-
-
 def test_what_the_standard_library_logs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Warnings of asyncio and others become lines like ours; less is left out."""
     stderr = configured(monkeypatch)

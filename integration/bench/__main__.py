@@ -28,6 +28,7 @@ from integration.bench import (
     sizes,
     submission,
     table,
+    transfer,
 )
 from integration.bench.figure import Figure
 from integration.bench.session import Session
@@ -43,6 +44,7 @@ SECTIONS = {
     "healing": healing.measure,
     "calm": calm.measure,
     "scale": scale.measure,
+    "transfer": transfer.measure,
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import os
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address
@@ -15,6 +14,7 @@ import msgspec
 
 from leoronic.core.addresses import Address, ip_of, is_wildcard, parse_address
 from leoronic.core.member_record import Acquaintance
+from leoronic.durable import replace_file
 
 REMEMBERED_MAX = 512
 ADDRESSES_MAX = 16
@@ -141,13 +141,7 @@ def write_remembered(path: Path, peers: dict[str, Acquaintance]) -> None:
 
     Losing the newest is harmless: the others, or mDNS, tell of them again.
     """
-    new = path.with_name(path.name + ".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(_File(list(peers.values()))))
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    replace_file(path, msgspec.json.encode(_File(list(peers.values()))))
 
 
 def remembering(

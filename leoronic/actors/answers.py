@@ -9,10 +9,12 @@ import msgspec
 
 from leoronic.actors.asking import ask
 from leoronic.actors.cluster import Cluster
+from leoronic.actors.file_calls import Advance
 from leoronic.actors.joining import Joining
 from leoronic.actors.node_answers import NodeAnswers, NodeInfo
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.peer_commands import PeerCommand, TakeCookie
+from leoronic.actors.task_files import brings_files, with_files
 from leoronic.core import commands
 from leoronic.core.addresses import PORT, parse_address
 from leoronic.core.arrays import split_element
@@ -62,13 +64,14 @@ class Answers:
         queue: ActorRef,
         scheduler: ActorRef,
         questions: ActorRef | None,
+        store: ActorRef | None = None,
     ) -> None:
+        self._store = store
         self._info = info
         self._nodes = nodes
         self._cluster = cluster
         self.of_nodes = of_nodes
         self.joining = joining
-        of_nodes.ask_places(joining.places)
         self._queue = queue
         self._scheduler = scheduler
         self._questions = questions
@@ -93,14 +96,23 @@ class Answers:
 
     # ---- tasks ----
 
-    async def submit(self, command: commands.Submit, blob: bytes) -> dict[str, Any]:
-        """Add the tasks in `blob`, all or none."""
-        # One at a time, as they came: a small submission must not overtake a big one.
+    async def submit(
+        self, command: commands.Submit, blob: bytes, advance: Advance | None = None
+    ) -> dict[str, Any]:
+        """Add the tasks in `blob`, all or none. `advance` is told of files that are stored."""
+        # One at a time, as they came: a small submission must not overtake a big one. One that
+        # brings files may take long, and overtakes nobody.
         async with self._reading:
             specs = await _parse(command, blob)
-            submitted = asyncio.ensure_future(self._submit(specs, "socket"))
-            await asyncio.sleep(0)  # it is with the queue now
-        return await submitted
+            if not brings_files(specs):
+                submitted = asyncio.ensure_future(self._submit(specs, "socket"))
+                await asyncio.sleep(0)  # it is with the queue now
+                specs = []
+        if not specs:
+            return await submitted
+        folder = self._info.root / command.cwd
+        specs = await with_files(self._store, specs, folder, advance)
+        return await self._submit(specs, "socket")
 
     async def _submit(self, specs: list[TaskSpec], source: str) -> dict[str, Any]:
         accepted: Accepted = await self._queue.call(SubmitSpecs(specs, source), timeout_s=_CALL_S)

@@ -7,7 +7,6 @@ tasks to carry are another, until the cluster has them. Each step can be done tw
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import msgspec
 from leoronic.actors.nodes import Nodes
 from leoronic.core.queue_messages import SubmitSpecs
 from leoronic.core.spec import TaskSpec
+from leoronic.durable import replace_file
 from leoronic.errors import LeoronicError, Unavailable
 from leoronic.journal.database import set_aside
 from leoronic.journal.leaving import own_live_specs
@@ -34,7 +34,7 @@ _decoder: msgspec.json.Decoder[list[TaskSpec]] = msgspec.json.Decoder(list[TaskS
 
 def note_begin_anew(state_dir: Path, reason: str) -> None:
     """The next life of the core must begin anew."""
-    _write(state_dir / _ORDER, reason.encode())
+    replace_file(state_dir / _ORDER, reason.encode())
 
 
 def begin_anew(state_dir: Path, since: float) -> str:
@@ -56,7 +56,7 @@ def begin_anew(state_dir: Path, since: float) -> str:
         found, left = own_live_specs(database, since)
         specs = {spec.id: spec for spec in [*known, *found]}
         # Only once they are safe elsewhere may the journal go.
-        _write(carried, _encoder.encode(list(specs.values())))
+        replace_file(carried, _encoder.encode(list(specs.values())))
         aside = set_aside(database, "earlier").name
         told = f"{told}, its old journal is kept as {aside}, {len(specs)} tasks are carried over"
         if left:
@@ -67,21 +67,6 @@ def begin_anew(state_dir: Path, since: float) -> str:
     (state_dir / "node").unlink(missing_ok=True)
     order.unlink()
     return told
-
-
-def _write(path: Path, content: bytes) -> None:
-    new = path.with_name(path.name + ".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    # The name must be on the disk, too, before what it stands for is moved away.
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 class CarryingActor(Actor):

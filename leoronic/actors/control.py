@@ -19,6 +19,7 @@ from leoronic.actors.following import Following
 from leoronic.actors.node_answers import NodeInfo
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.output_reading import Item
+from leoronic.actors.progress import with_progress
 from leoronic.actors.surface import make_surface
 from leoronic.actors.views import change_object, error_object
 from leoronic.actors.watchers import Watchers
@@ -217,7 +218,7 @@ class ControlActor(Actor):
     async def _serve(self, client: _Client, request: Request, blob: bytes) -> None:
         number = request.request
         try:
-            stream = self._stream(client, request.command)
+            stream = self._stream(client, request.command, blob)
             if stream is None:
                 result = await self._answer(request.command, blob)
                 client.protocol.send(to_json({"request": number, "result": result}))
@@ -233,8 +234,10 @@ class ControlActor(Actor):
             client.protocol.send(to_json({"request": number, key: content}), blob)
             await client.protocol.drained()
 
-    def _stream(self, client: _Client, command: Command) -> AsyncIterator[Item] | None:
+    def _stream(self, client: _Client, command: Command, blob: bytes) -> AsyncIterator[Item] | None:
         match command:
+            case commands.Submit(progress=True):
+                return with_progress(partial(self._answers.submit, command, blob), "stored")
             case commands.Wait():
                 return self._following.wait(command)
             case commands.Logs():

@@ -8,11 +8,19 @@ from collections.abc import Callable
 from typing import cast
 
 from leoronic.core.addresses import Address
-from leoronic.errors import ProtocolError
-from leoronic.wire.preface import LINE_BYTES_MAX
+from leoronic.errors import LeoronicError, ProtocolError
+from leoronic.wire.preface import LINE_BYTES_MAX, Preface
 
 # The kernel ends a connection whose other end answers nothing for so long.
 UNANSWERED_MS_MAX = 10_000
+
+
+class OtherPurpose(LeoronicError):
+    """Who called does not want to exchange messages, says its line: `preface`."""
+
+    def __init__(self, preface: Preface) -> None:
+        super().__init__(f"it calls for {preface.purpose}")
+        self.preface = preface
 
 
 class LineProtocol(asyncio.Protocol):
@@ -54,10 +62,14 @@ class LineProtocol(asyncio.Protocol):
 
 
 def tune(transport: asyncio.BaseTransport) -> None:
-    """Nothing waits for company, and an end that is gone is noticed."""
+    """As `tune_socket`."""
     found = transport.get_extra_info("socket")
-    if found is None:
-        return
+    if found is not None:
+        tune_socket(found)
+
+
+def tune_socket(found: socket.socket) -> None:
+    """Nothing waits for company, and an end that is gone is noticed."""
     for level, option, value in (
         (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
         (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -67,6 +79,12 @@ def tune(transport: asyncio.BaseTransport) -> None:
         (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_MS_MAX),
     ):
         found.setsockopt(level, option, value)
+
+
+def second_socket(transport: asyncio.BaseTransport) -> socket.socket:
+    """The same connection once more: it stays open when the transport is closed."""
+    found = transport.get_extra_info("socket")
+    return socket.fromfd(found.fileno(), found.family, found.type)
 
 
 def own_host(transport: asyncio.BaseTransport) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 
 from leoronic.actors.folder_watch import FolderWatch
 from leoronic.actors.inbox_files import InboxFiles
+from leoronic.actors.task_files import with_files
 from leoronic.core import inbox as machine
 from leoronic.core.effects import Fired, Log, SetTimer
 from leoronic.core.queue_messages import Accepted, SubmitSpecs
@@ -33,6 +34,7 @@ class Inbox(Actor):
     """
 
     def __init__(self, root: Path, *, queue: str = "queue") -> None:
+        self._root = root
         self._files = InboxFiles(root)
         self._queue = queue
         self._machine = machine.Inbox()
@@ -162,8 +164,10 @@ class Inbox(Actor):
         queue = self.context.get(self._queue)
         if queue is None:
             return machine.Answered(submit.name, unavailable="the queue is not running")
-        message = SubmitSpecs(specs=submit.specs, source=submit.source)
         try:
+            store = self.context.get("file_store")
+            specs = await with_files(store, list(submit.specs), self._root)
+            message = SubmitSpecs(specs=specs, source=submit.source)
             accepted: Accepted = await queue.call(message, timeout_s=SUBMIT_TIMEOUT_S)
         except DiskFull as error:
             return machine.Answered(submit.name, unavailable=error.message)

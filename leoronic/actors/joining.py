@@ -14,7 +14,7 @@ from leoronic.actors.asking import ask
 from leoronic.actors.node_answers import NodeInfo
 from leoronic.actors.nodes import NAMES_MAX, Nodes
 from leoronic.actors.peer_commands import TakeCookie
-from leoronic.actors.peers_messages import CookieChanged, Describe, Described, PlaceFacts
+from leoronic.actors.peers_messages import CookieChanged
 from leoronic.core import commands
 from leoronic.core.addresses import best_first, join_line
 from leoronic.errors import BadRequest, LeoronicError, Refused
@@ -49,13 +49,6 @@ class Joining:
         self._peers = peers
         self._there: set[str] = set()
         self._held: dict[str, str] = {}
-
-    async def places(self) -> list[PlaceFacts]:
-        """Where nodes may be, as the connections know it."""
-        if self._peers is None:
-            return []
-        described: Described = await self._peers.call(Describe(), timeout_s=ASK_S)
-        return described.places
 
     async def join(self, _command: commands.Join) -> dict[str, Any]:
         """How to bring another machine in."""

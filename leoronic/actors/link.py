@@ -17,11 +17,12 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from socket import socket
 from typing import Any
 
 import msgspec
 
-from leoronic.actors.first_line import LineProtocol, own_host
+from leoronic.actors.first_line import LineProtocol, OtherPurpose, own_host, second_socket
 from leoronic.core import peer
 from leoronic.errors import LeoronicError, ProtocolError
 from leoronic.wire.frames import BLOB_BYTES_MAX, JSON_BYTES_MAX, Frame, FrameDecoder
@@ -148,7 +149,7 @@ class Link:
     # ---- before it is open, in this order ----
 
     async def greet(self, ours: Preface) -> Preface:
-        """Exchange the first lines. Raises `ProtocolError`, `OSError`."""
+        """Exchange the first lines. Raises `OtherPurpose`, `ProtocolError`, `OSError`."""
         if self.address:
             self._raw.write(ours.encode())
         line = await self._lines.line
@@ -156,9 +157,22 @@ class Link:
             raise ConnectionResetError(self.reason)
         theirs = decode_preface(line)
         if not self.address:
+            if theirs.purpose:
+                raise OtherPurpose(theirs)
             # Only now, while nothing is read: the next bytes of the other side are TLS, not ours.
             self._raw.write(ours.encode())
         return theirs
+
+    def detach(self) -> socket:
+        """After `OtherPurpose`: this ends, and the connection goes on in the socket returned."""
+        taken = second_socket(self._raw)
+        self.close("it is not for messages")
+        return taken
+
+    def decline(self, ours: Preface) -> None:
+        """After `OtherPurpose`: nobody takes such a connection here, which our line tells."""
+        self._raw.write(ours.encode())
+        self.close("nobody takes what it is for")
 
     async def secure(self, context: ssl.SSLContext, within_s: float) -> str:
         """Begin TLS; the id in the other's certificate. Raises `LinkRefused`, `OSError`."""

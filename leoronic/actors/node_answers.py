@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from leoronic.actors.asking import ask
 from leoronic.actors.load import machine_load
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.peer_commands import PeerCommand
-from leoronic.actors.peers_messages import PlaceFacts
+from leoronic.actors.peers_messages import Describe, Described, PlaceFacts
 from leoronic.core import commands, executor_messages
 from leoronic.core.addresses import best_first
 from leoronic.core.conditions import checked_tag
@@ -52,7 +52,10 @@ class NodeInfo(NamedTuple):
 
 
 class NodeAnswers:
-    """One method for each command about nodes. `questions` is None where there are no others."""
+    """One method for each command about nodes.
+
+    `questions` and `peers` are None where there are no others.
+    """
 
     def __init__(
         self,
@@ -61,17 +64,14 @@ class NodeAnswers:
         queue: ActorRef,
         executor: ActorRef,
         questions: ActorRef | None,
+        peers: ActorRef | None,
     ) -> None:
         self._info = info
         self._nodes = nodes
         self._queue = queue
         self._executor = executor
         self._questions = questions
-        self._places: Callable[[], Awaitable[list[PlaceFacts]]] | None = None
-
-    def ask_places(self, places: Callable[[], Awaitable[list[PlaceFacts]]]) -> None:
-        """From now on `nodes` tells too what the connections know of those that they miss."""
-        self._places = places
+        self._peers = peers
 
     # ---- all of them ----
 
@@ -114,13 +114,13 @@ class NodeAnswers:
 
     async def _missed_places(self) -> list[PlaceFacts]:
         """Where no node was met the last time, with the reason; none if that isn't told soon."""
-        if self._places is None:
+        if self._peers is None:
             return []
         try:
-            async with asyncio.timeout(PLACES_S):
-                return [place for place in await self._places() if place.reason]
-        except (LeoronicError, TimeoutError):
+            described: Described = await self._peers.call(Describe(), timeout_s=PLACES_S)
+        except LeoronicError:
             return []
+        return [place for place in described.places if place.reason]
 
     def _explain(self, node: dict[str, Any], places: list[PlaceFacts]) -> None:
         """To a node that is missed here: what its address said when it was called."""

@@ -18,6 +18,7 @@ from leoronic.actors.nodes import Nodes
 from leoronic.actors.peer_commands import ReadPart
 from leoronic.core.outcome import StreamRef
 from leoronic.core.run import OutputPart, ReadOutput
+from leoronic.durable import sync_folder
 from leoronic.errors import BadRequest, Refused, Unavailable
 from leoronic.journal.rows import AttemptRow
 from leoronic.runtime.ref import ActorRef
@@ -82,11 +83,7 @@ class Copy:
         os.utime(self._fd, (ended_at, ended_at))
         os.fsync(self._fd)
         self._part.rename(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(self._path.parent)
 
     def close(self) -> None:
         """Remove what was not finished."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from leoronic.core.bounds import Attempt, Number, Seconds
 from leoronic.core.commands import Drain, Nodes, TagAdd, TagDel, TagList, Why
 
 
@@ -18,12 +19,12 @@ class ReadPart(msgspec.Struct, frozen=True, tag="readpart", tag_field="type"):
     """
 
     task: str
-    attempt: int
+    attempt: Attempt
     node: str
     stream: str
-    offset: int
-    limit: int
-    wait_s: float = 0.0
+    offset: Number
+    limit: Number
+    wait_s: Seconds = 0.0
 
 
 class TakeCookie(msgspec.Struct, frozen=True, tag="takecookie", tag_field="type"):

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,14 @@ import msgspec
 
 from leoronic import __version__
 from leoronic.actors.addresses import is_here
-from leoronic.actors.dialling import AddressBook
-from leoronic.actors.first_line import LineProtocol, remote_address
+from leoronic.actors.calling import Calling
+from leoronic.actors.delivery import Delivery
+from leoronic.actors.first_line import LineProtocol, OtherPurpose, remote_address
 from leoronic.actors.link import CLOSED, Link, LinkRefused
+from leoronic.actors.link_notices import LinkNotices
 from leoronic.actors.link_table import LinkTable
 from leoronic.actors.listening import listen_when_free
+from leoronic.actors.peer_port import PeerPort
 from leoronic.actors.peers_messages import (
     CookieChanged,
     Describe,
@@ -37,33 +39,20 @@ from leoronic.actors.peers_messages import (
 )
 from leoronic.actors.standing import HANDSHAKE_S_MAX, Standing, make_standing
 from leoronic.core.addresses import Address, parse_address
-from leoronic.core.lease import Lease
 from leoronic.core.membership_messages import Addresses, Found
 from leoronic.core.outbound import Outbound
-from leoronic.core.peer import RECEIVERS, Ask, Assign, Heartbeat, LinkDown, LinkUp, PeerMessage
+from leoronic.core.peer import Ask, PeerMessage
 from leoronic.core.replication_messages import Misbehaved, Rejoin
 from leoronic.core.view import About
-from leoronic.errors import BadRequest, LeoronicError, MailboxFull, ProtocolError, Unavailable
+from leoronic.errors import BadRequest, LeoronicError, ProtocolError, Unavailable
 from leoronic.runtime.actor import NO_REPLY, Actor
-from leoronic.runtime.ref import ActorRef, Call
+from leoronic.runtime.ref import Call
 from leoronic.wire.cookie import fingerprint, read_cookies
-from leoronic.wire.hello import (
-    COPIED,
-    DUPLICATE,
-    OWN,
-    Refused,
-    is_copy_of,
-    refused_copy,
-)
-from leoronic.wire.preface import (
-    PROTOCOL_MAX,
-    PROTOCOL_MIN,
-)
+from leoronic.wire.hello import COPIED, DUPLICATE, OWN, Refused, is_copy_of, refused_copy
+from leoronic.wire.preface import PROTOCOL_MAX, PROTOCOL_MIN, Preface
 
-CONNECT_S_MAX = 5.0
 # Connections that have not said who they are; when one more comes, the oldest of them goes.
 STRANGERS_MAX = 64
-NODES_TOLD = ("membership", "replication", "questions")
 TOLD_MAX = 1024
 
 
@@ -79,6 +68,7 @@ class PeersActor(Actor):
     started. `on_copied(reason)`: another node has this one's identity and was there first, so this
     one must take a new one. `on_rejoin(reason)`: replication wants this node to begin anew.
     `speaks` is the lowest and the highest version of the protocol; `clock_ms` that of membership.
+    `port_shared` gets this node's standing, and knows who takes connections for anything else.
     """
 
     def __init__(
@@ -95,6 +85,7 @@ class PeersActor(Actor):
         speaks: tuple[int, int] = (PROTOCOL_MIN, PROTOCOL_MAX),
         version: str = __version__,
         clock_ms: Callable[[], int] = steady_ms,
+        port_shared: PeerPort | None = None,
     ) -> None:
         self._node = node
         self._about = about
@@ -107,21 +98,23 @@ class PeersActor(Actor):
         self._speaks = speaks
         self._version = version
         self._clock_ms = clock_ms
-        self._standing: Standing
-        self._book = AddressBook()
+        self._port_shared = port_shared or PeerPort()
+        self._standing: Standing | None = None
+        self._calling: Calling
+        self._delivery: Delivery
+        self._notices: LinkNotices
         self._links = LinkTable()
-        self._leases: dict[Link, Lease] = {}
         self._strangers: dict[Link, None] = {}
         self._connecting: set[Link] = set()
-        self._notices: deque[LinkUp | LinkDown] = deque()
-        self._telling = asyncio.Lock()
-        self._timer: asyncio.TimerHandle | None = None
         self._told: set[tuple[str, str]] = set()
 
     # ---- start and stop ----
 
     async def started(self) -> None:
         """Listen. Connections begin once the certificate is made, in the background."""
+        self._calling = Calling(self.context, self._links.has, self._called_at)
+        self._delivery = Delivery(self.context, self._clock_ms, self._learn_about)
+        self._notices = LinkNotices(self.context)
         cookies = self._read_cookies()
         listener = await listen_when_free(self._host, self._port)
         self._port = listener.getsockname()[1]
@@ -137,8 +130,10 @@ class PeersActor(Actor):
                 "it), or stop the node and start it with the line that `leoronic join` prints"
             ) from None
 
-    async def _renew(self, cookies: list[str]) -> None:
-        self._standing = await make_standing(cookies, self._node(), self._version, self._speaks)
+    async def _renew(self, cookies: list[str]) -> Standing:
+        made = await make_standing(cookies, self._node(), self._version, self._speaks)
+        self._standing = self._port_shared.standing = made
+        return made
 
     async def _serve(self, cookies: list[str], listener: Any) -> None:
         server = None
@@ -146,7 +141,7 @@ class PeersActor(Actor):
             await self._renew(cookies)
             loop = asyncio.get_running_loop()
             server = await loop.create_server(lambda: LineProtocol(self._accept), sock=listener)
-            self._dial_due()
+            self._calling.begin()
             await loop.create_future()
         finally:
             if server is not None:
@@ -159,12 +154,7 @@ class PeersActor(Actor):
         linked = self._links.clear()
         for link in [*self._connecting, *linked]:
             link.close("the node stops", tell=Refused("the node stops"))
-        for link in linked:
-            for name in NODES_TOLD:
-                ref = self.context.get(name)
-                if ref is not None:
-                    with contextlib.suppress(Unavailable):
-                        ref.cast_nowait(LinkDown(link.node, "the connections begin anew"))
+        self._notices.all_down(linked)
 
     # ---- messages of this node ----
 
@@ -175,7 +165,7 @@ class PeersActor(Actor):
                 self._send(node, sent)
             case Found(addresses, source):
                 kind, _, about = source.partition(" ")
-                self._learn(source, addresses, about if kind != "static" else "")
+                self._calling.learn(source, addresses, about if kind != "static" else "")
             case Addresses():
                 self._close_moved()
             case Misbehaved(node, reason):
@@ -189,7 +179,7 @@ class PeersActor(Actor):
                 self.context.spawn(self._change_cookies(cookies, self.context.request), "cookie")
                 return NO_REPLY
             case TellLinks(to):
-                self._tell_links(to)
+                self._notices.again(self._links.all(), to)
             case Describe():
                 return self._describe()
             case _:
@@ -202,8 +192,7 @@ class PeersActor(Actor):
             if type(message) is Ask and not message.cancel:
                 self._not_asked(node)
             return
-        if type(message) is Heartbeat:
-            self._leases[link].note_sent(message.sent_ms)
+        self._delivery.sent(link, message)
         try:
             link.send(message)
         except ProtocolError as error:
@@ -223,34 +212,27 @@ class PeersActor(Actor):
 
     async def _change_cookies(self, cookies: list[str], request: Call | None) -> None:
         try:
-            await self._renew(cookies)
+            standing = await self._renew(cookies)
         except LeoronicError as error:
             self.context.log.error("cookie not changed", reason=error.message)
             if request is not None:
                 self.context.fail(request, error)
             return
-        self.context.log.info("cookie changed", clusters=list(self._standing.identities))
+        self.context.log.info("cookie changed", clusters=list(standing.identities))
         if request is not None:
             self.context.reply(request, None)
 
-    def _tell_links(self, to: str) -> None:
-        ref = self.context.get(to)
-        for link in self._links.all():
-            if ref is not None:
-                self.context.spawn(ref.cast(self._link_up(link)), f"links to {to}")
-
     def _describe(self) -> Described:
-        now = asyncio.get_running_loop().time()
+        now = _now()
         links = [facts_of(link, now) for link in self._links.all()]
         places = [
             PlaceFacts(place.address, place.node, place.reason)
-            for place in self._book.places()
+            for place in self._calling.book.places()
             if not place.own
         ]
-        standing = getattr(self, "_standing", None)
         clusters = (
-            list(standing.identities)
-            if standing is not None
+            list(self._standing.identities)
+            if self._standing is not None
             else [fingerprint(cookie) for cookie in self._read_cookies()]
         )
         return Described(self._port, clusters, links, places, len(self._strangers))
@@ -261,58 +243,10 @@ class PeersActor(Actor):
             if not is_here(link.own_host):
                 link.close(f"this machine no longer has the address {link.own_host}", abort=True)
 
-    # ---- calling ----
+    # ---- connections that begin ----
 
-    def _learn(self, source: str, addresses: list[str], node: str) -> None:
-        good = []
-        for text in addresses:
-            with contextlib.suppress(ValueError):
-                good.append(str(parse_address(text)))
-        self._book.told(source, good, self._now(), node)
-        self._dial_due()
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    def _dial_due(self) -> None:
-        if not hasattr(self, "_standing"):
-            return
-        for address in self._book.due(self._now(), self._links.has):
-            self.context.spawn(self._dial(address), f"call {address}")
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        at = self._book.next_at(self._links.has)
-        if at is not None:
-            self._timer = self.context.call_after(max(0.0, at - self._now()), self._dial_due)
-
-    async def _dial(self, text: str) -> None:
-        loop = asyncio.get_running_loop()
-        address = parse_address(text)
-        try:
-            async with asyncio.timeout(CONNECT_S_MAX):
-                _, lines = await loop.create_connection(LineProtocol, address.host, address.port)
-        except TimeoutError:
-            self._missed(text, f"no answer within {CONNECT_S_MAX:g} s")
-        except (OSError, UnicodeError) as error:
-            self._missed(text, f"cannot be reached: {getattr(error, 'strerror', None) or error}")
-        else:
-            await self._connect(self._new_link(text, lines), address)
-        self._dial_due()
-
-    def _missed(self, address: str, reason: str) -> None:
-        if self._book.ended(address, reason, self._now()):
-            self.context.log.debug("not connected", address=address, reason=reason)
-        for name, why in self._book.silent(address, self._now(), self._links.has):
-            self.context.log.warning(
-                "peer does not answer",
-                address=name,
-                reason=why,
-                hint="is leoronic running there, and does its firewall let "
-                f"{name.rpartition(':')[2]}/tcp through? it is called again and again",
-            )
-
-    # ---- being called ----
+    async def _called_at(self, text: str, address: Address, lines: LineProtocol) -> None:
+        await self._connect(self._new_link(text, lines), address)
 
     def _accept(self, lines: LineProtocol) -> None:
         if len(self._strangers) >= STRANGERS_MAX:
@@ -321,11 +255,13 @@ class PeersActor(Actor):
         self._strangers[link] = None
         self.context.spawn(self._connect(link, remote_address(lines.transport)), "called")
 
-    # ---- both ----
-
     def _new_link(self, address: str, lines: LineProtocol) -> Link:
         link = Link(
-            address, lines, deliver=self._deliver, on_closed=self._closed, on_unknown=self._unknown
+            address,
+            lines,
+            deliver=self._delivery.deliver,
+            on_closed=self._closed,
+            on_unknown=self._unknown,
         )
         self._connecting.add(link)
         return link
@@ -336,6 +272,8 @@ class PeersActor(Actor):
             async with asyncio.timeout(HANDSHAKE_S_MAX):
                 await self._introduce(link)
                 await link.welcome()
+        except OtherPurpose as error:
+            self._hand_over(link, error.preface)
         except LinkRefused as error:
             self._refuse(link, remote, error)
         except (OSError, ProtocolError) as error:
@@ -355,8 +293,17 @@ class PeersActor(Actor):
             if self._links.get(link.node) is not link:
                 link.close("not needed", abort=True)
 
+    def _hand_over(self, link: Link, theirs: Preface) -> None:
+        assert self._standing is not None, "nothing begins before"
+        take = self._port_shared.taker(theirs.purpose)
+        if take is None:
+            link.decline(self._standing.preface)
+        else:
+            take(link.detach(), theirs)
+
     async def _introduce(self, link: Link) -> None:
         """Find out who it is, and whether this connection should be. Raises as `Standing.greet`."""
+        assert self._standing is not None, "nothing begins before"
         hello, mine, refused = await self._standing.greet(link, self._node(), self._about())
         if refused is not None:
             if is_copy_of(mine, hello):
@@ -366,13 +313,13 @@ class PeersActor(Actor):
         self._strangers.pop(link, None)
 
     def _refuse(self, link: Link, remote: Address, error: LinkRefused) -> None:
-        code, now = error.reason_code, self._now()
+        code, now = error.reason_code, _now()
         tell = Refused(error.message, code) if error.by_us else None
         link.close(error.message, tell=tell)
         if code == OWN:
-            self._book.is_own(link.address, now)
+            self._calling.book.is_own(link.address, now)
         elif code == DUPLICATE:
-            self._book.met(link.address, link.node, now)
+            self._calling.book.met(link.address, link.node, now)
         else:
             if code == COPIED and not error.by_us:
                 self._on_copied(error.message)
@@ -380,7 +327,7 @@ class PeersActor(Actor):
 
     def _failed(self, link: Link, remote: Address, reason: str) -> None:
         """Tell people, once for each place and reason."""
-        self._book.ended(link.address, reason, self._now())
+        self._calling.book.ended(link.address, reason, _now())
         key = (link.address or remote.host, reason)
         if key in self._told:
             return
@@ -393,87 +340,47 @@ class PeersActor(Actor):
     async def _opened(self, link: Link, remote: Address) -> None:
         if link.phase == CLOSED:
             return
-        node, now = link.node, self._now()
+        node, now = link.node, _now()
         link.open(now)
         link.at = link.address or _listening_at(link.hello.about, remote)
         self._links.add(link)
-        self._leases[link] = Lease(opened_ms=self._clock_ms())
+        self._delivery.opened(link)
         self._connecting.discard(link)
         if link.address:
-            self._book.met(link.address, node, now)
+            self._calling.book.met(link.address, node, now)
         self._told = {key for key in self._told if key[0] not in (link.address, remote.host)}
-        self._learn(f"peer {node}", [link.at, *link.hello.about.addresses], node)
-        for name in self._book.answered(node):
+        self._calling.learn(f"peer {node}", [link.at, *link.hello.about.addresses], node)
+        for name in self._calling.book.answered(node):
             self.context.log.info("peer answers", address=name, peer=node)
         self.context.log.info("connected", peer=node, name=link.hello.about.name, address=link.at)
-        self._notices.append(self._link_up(link))
-        await self._tell()
+        await self._notices.up(link)
         if link.phase != CLOSED:
             link.begin()
-
-    def _link_up(self, link: Link) -> LinkUp:
-        return LinkUp(link.node, link.hello.about, link.at, link.protocol)
 
     def _closed(self, link: Link) -> None:
         """Called once for each link, whatever ended it."""
         self._strangers.pop(link, None)
-        self._leases.pop(link, None)
+        self._delivery.closed(link)
         if not self._links.remove(link):
             return
         self.context.log.info("disconnected", peer=link.node, reason=link.reason)
-        self._notices.append(LinkDown(link.node, link.reason))
-        self.context.spawn(self._tell(), "link down")
-        self._book.lost(link.node, self._now())
-        self._dial_due()
+        self._notices.down(link)
+        self._calling.book.lost(link.node, _now())
+        self._calling.call_due()
 
-    async def _tell(self) -> None:
-        """Tell those of `NODES_TOLD` all that is noted, in order, however full they are."""
-        async with self._telling:
-            while self._notices:
-                notice = self._notices.popleft()
-                for name in NODES_TOLD:
-                    ref = self.context.get(name)
-                    if ref is not None:
-                        await ref.cast(notice)
-
-    # ---- what comes ----
-
-    def _deliver(self, link: Link, message: PeerMessage) -> asyncio.Task[None] | None:
-        kind = type(message)
-        if kind is Heartbeat:
-            self._heard(link, message)  # type: ignore[arg-type]
-        elif kind is Assign and self._leases[link].is_stale(self._clock_ms()):
-            message = msgspec.structs.replace(message, stale=True)
-        ref = self.context.get(RECEIVERS[kind])
-        if ref is None:
-            return None
-        try:
-            ref.cast_nowait(message)
-        except MailboxFull:
-            return self.context.spawn(self._deliver_late(ref, message), f"from {link.node}")
-        except Unavailable:
-            pass  # It is between two lives: messages to it are lost, as for any cast.
-        return None
-
-    @staticmethod
-    async def _deliver_late(ref: ActorRef, message: PeerMessage) -> None:
-        if isinstance(message, Assign):
-            # How long it will wait is not known: better declined than begun too late.
-            message = msgspec.structs.replace(message, stale=True)
-        await ref.cast(message)
-
-    def _heard(self, link: Link, heartbeat: Heartbeat) -> None:
-        self._leases[link].hear(heartbeat, self._clock_ms())
-        about = heartbeat.about
-        if about is not None and about.life == link.hello.about.life:
-            link.hello = msgspec.structs.replace(link.hello, about=about)
-            self._learn(f"peer {link.node}", [link.at, *about.addresses], link.node)
+    def _learn_about(self, link: Link, about: About) -> None:
+        link.hello = msgspec.structs.replace(link.hello, about=about)
+        self._calling.learn(f"peer {link.node}", [link.at, *about.addresses], link.node)
 
     def _unknown(self, kind: str) -> None:
         key = ("", kind)
         if key not in self._told and len(self._told) < TOLD_MAX:
             self._told.add(key)
             self.context.log.info("a newer version's message is ignored", message=kind)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _listening_at(about: About, remote: Address) -> str:

@@ -22,7 +22,8 @@ class Room:
     """The room for the database `path`: what it leaves is for the outcomes of what runs here."""
 
     def __init__(self, path: Path, log: Logger) -> None:
-        self._path = path
+        self._folder = str(path.parent)
+        self._wal = f"{path}-wal"
         self._log = log
         self._full = False
         self._bytes = 0
@@ -32,10 +33,10 @@ class Room:
 
         What is in the write-ahead log takes as much again when it is moved to the database.
         """
-        usage = os.statvfs(self._path.parent)
+        usage = os.statvfs(self._folder)
         total = usage.f_blocks * usage.f_frsize
         reserve = max(min(RESERVE_BYTES, total // 20), RESERVE_BYTES_MIN)
-        log = self._path.with_name(self._path.name + "-wal").stat().st_size
+        log = os.stat(self._wal).st_size  # noqa: PTH116 - at each commit, and a path is slow
         self._bytes = usage.f_bavail * usage.f_frsize - reserve - log
         self.note_full(self._bytes < 0)
 
@@ -57,6 +58,6 @@ class Room:
         if full != self._full:
             self._full = full
             if full:
-                self._log.error("disk full", path=str(self._path.parent))
+                self._log.error("disk full", path=self._folder)
             else:
                 self._log.info("room on the disk again")

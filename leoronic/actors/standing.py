@@ -25,7 +25,7 @@ class Standing(NamedTuple):
     ) -> tuple[Hello, Hello, Refused | None]:
         """Their Hello, ours, and what is wrong with theirs, as far as that says.
 
-        Raises `LinkRefused`, `ProtocolError`, `OSError`.
+        Raises `OtherPurpose`, `LinkRefused`, `ProtocolError`, `OSError`.
         """
         ours = self.preface
         theirs = await link.greet(ours)

@@ -36,14 +36,16 @@ def make_surface(
     queue = context.find("queue")
     cluster = Cluster(queue, context.find("journal"), nodes.names)
     local = LocalOutput(nodes, cluster, context.find("runner_host"), output_dir)
+    peers = context.get("peers")
     answers = Answers(
         info,
         nodes,
         cluster,
-        NodeAnswers(info, nodes, queue, context.find("runner"), questions),
-        Joining(info, nodes, questions, context.get("peers")),
+        NodeAnswers(info, nodes, queue, context.find("runner"), questions, peers),
+        Joining(info, nodes, questions, peers),
         queue,
         context.find("scheduler"),
         questions,
+        context.get("file_store"),
     )
     return Surface(answers, cluster, local, OutputSources(nodes, cluster, local, questions))

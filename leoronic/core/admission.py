@@ -10,8 +10,10 @@ import hashlib
 
 import msgspec
 
-from leoronic.core.entries import Entry, Submitted
+from leoronic.core.blob import FileRef
+from leoronic.core.entries import Entry, Finished, Submitted
 from leoronic.core.graph import both, find_cycle
+from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.queue_messages import Known, LookedUp, SubmitSpecs
 from leoronic.core.spec import After, TaskSpec
 from leoronic.errors import BadRequest, Conflict
@@ -77,8 +79,16 @@ class Plan:
                     wanted[after.id] = None
         return list(wanted)
 
-    def resolve(self, answer: LookedUp, ids_seed: str, first: int, now: float) -> int:
+    def cache_keys(self) -> list[str]:
+        """What earlier tasks may answer for."""
+        return list({spec.cache_key: None for spec in self.asked.specs if spec.cache_key})
+
+    def resolve(
+        self, answer: LookedUp, ids_seed: str, first: int, now: float, node: str = ""
+    ) -> int:
         """Give ids from number `first` on and make the entries. Returns how many ids were given.
+
+        `node` is this node: it answers for tasks that were done before.
 
         Raises `BadRequest` (with the place of each mistake) or `Conflict`.
         """
@@ -93,7 +103,13 @@ class Plan:
         for task, spec in zip(self.ids, specs, strict=True):
             if spec.id and self._is_known(spec, answer):
                 continue
-            self.entries.append(Submitted(task, spec, now, self.asked.source))
+            cached = answer.cached.get(spec.cache_key) if spec.cache_key else None
+            if cached is None:
+                self.entries.append(Submitted(task, spec, now, self.asked.source))
+                continue
+            told = msgspec.structs.replace(spec, cached_from=cached.task)
+            self.entries.append(Submitted(task, told, now, self.asked.source))
+            self.entries.append(Finished(task, 1, node, _again(cached.outcome, now), final=True))
         return given
 
     def _link(self, specs: list[TaskSpec], answer: LookedUp) -> list[TaskSpec]:
@@ -112,8 +128,10 @@ class Plan:
                 continue
             place = f"tasks[{index}].after" if len(specs) > 1 else "after"
             after: dict[str, After] = {}
+            meant: dict[str, list[str]] = {}
             for one in spec.after:
                 targets = inside.get(one.id) or [known.id for known in _found(one.id, answer)]
+                meant[one.id] = targets
                 if not targets:
                     problems.append(f"{place}: no task has the id or name {one.id!r}")
                 elif len(targets) > 1 and one.id not in inside:
@@ -124,7 +142,8 @@ class Plan:
                         problems.append(f"{place}: {one.id!r} cannot both succeed and fail")
                     after[target] = After(target, when)
             edges[task] = list(after)
-            linked.append(msgspec.structs.replace(spec, after=tuple(after.values())))
+            files = _link_files(spec.files, meant, place.replace("after", "files"), problems)
+            linked.append(msgspec.structs.replace(spec, after=tuple(after.values()), files=files))
         cycle = find_cycle(edges)
         if cycle is not None:
             problems.append("after: tasks wait for each other in a circle: " + " > ".join(cycle))
@@ -142,6 +161,37 @@ class Plan:
                 f"the id {spec.id} belongs to another task; give this one an id of its own"
             )
         return True
+
+
+def _again(outcome: Outcome, now: float) -> Outcome:
+    """How a task ended that was done before: as it did then, in no time.
+
+    Output that is in a file stays where it is: `cached_from` leads to it.
+    """
+    return Outcome(
+        now,
+        now,
+        exit_code=outcome.exit_code,
+        stdout=StreamRef(len(outcome.stdout.inline), outcome.stdout.inline),
+        stderr=StreamRef(len(outcome.stderr.inline), outcome.stderr.inline),
+        outputs=outcome.outputs,
+        output_problems=outcome.output_problems,
+    )
+
+
+def _link_files(
+    files: tuple[FileRef, ...], meant: dict[str, list[str]], place: str, problems: list[str]
+) -> tuple[FileRef, ...]:
+    """The same files, with full ids of the tasks whose outputs they are; appends to `problems`."""
+    linked = []
+    for file in files:
+        found = meant.get(file.task, [])
+        if len(found) > 1:
+            problems.append(
+                f"{place}: {file.path}: {file.task!r} fits {len(found)} tasks; give the id of one"
+            )
+        linked.append(msgspec.structs.replace(file, task=found[0]) if found else file)
+    return tuple(linked)
 
 
 def _check_redos(specs: list[TaskSpec], answer: LookedUp) -> None:

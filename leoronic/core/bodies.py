@@ -68,12 +68,15 @@ def chunks(bodies: Sequence[Body], bytes_max: int) -> Iterator[list[Body]]:
 def too_old(page: Entries, have: dict[str, int], floor: dict[str, int]) -> str | None:
     """Why a holder of `have` must not take `page`, the first of its pull; None: it may.
 
-    Its sender forgot entries past ours: what ended meanwhile would live on here for ever. An
-    origin of which nothing is held, or of which we never got what was forgotten, is no matter.
+    Its sender forgot entries past ours: what ended meanwhile would live on here for ever. Who holds
+    nothing of which the sender has forgotten a part is a newcomer, and has nothing that would. What
+    we never got as it was forgotten already is no matter.
     """
+    if not any(have.get(origin, 0) for origin in page.floor):
+        return None
     for origin, forgotten in sorted(page.floor.items()):
         ours = have.get(origin, 0)
-        if 0 < ours < forgotten and floor.get(origin, 0) < forgotten:
+        if ours < forgotten and floor.get(origin, 0) < forgotten:
             return (
                 f"this node holds {ours} entries of {origin}; "
                 f"{page.node} has forgotten some up to {forgotten}"
@@ -98,6 +101,8 @@ def check_page(page: Entries, have: dict[str, int], claimed: dict[str, int]) -> 
         if forgotten > page.have.get(origin, 0):
             raise Malformed(f"forgot more of {origin} than it held")
     if not page.last:
+        if not page.places:
+            raise Malformed("sent a page that has nothing, and is not the last")
         return
     for origin, number in page.have.items():
         before = held.get(origin, have.get(origin, 0))

@@ -34,10 +34,14 @@ class Submit(_Command, frozen=True):
 
     Result: {"ids": [...], "held_by": [node names]}, once all are on disk. Whole or not at all.
     `held_by` are the nodes that hold all of them durably, the one asked first.
-    `lines` says that the blob is JSON lines, which is faster than finding out.
+    `lines` says that the blob is JSON lines, which is faster than finding out. `cwd` is where the
+    paths in `files` count from ("": the node's root). With `progress` the files that are stored
+    are told first, as items {"stored": bytes, "size": bytes}.
     """
 
     lines: bool = False
+    cwd: str = ""
+    progress: bool = False
 
 
 class Show(_Command, frozen=True):

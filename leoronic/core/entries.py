@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from leoronic.core.bounds import Attempt, AttemptOrNone, Number, Revision
+from leoronic.core.bounds import Attempt, AttemptOrNone, Number, Revision, Time
 from leoronic.core.outcome import Outcome
 from leoronic.core.spec import TaskSpec
 
@@ -30,7 +30,7 @@ class Submitted(_Entry, frozen=True):
 
     task: str
     spec: TaskSpec
-    at: float
+    at: Time
     source: str = ""
 
 
@@ -43,7 +43,7 @@ class Started(_Entry, frozen=True):
     task: str
     attempt: Attempt
     node: str
-    at: float
+    at: Time
     runner: str = ""
 
 
@@ -71,7 +71,7 @@ class Lost(_Entry, frozen=True):
     task: str
     attempt: Attempt
     node: str
-    at: float
+    at: Time
     suspicion: str
     hold: bool = False
     begun: bool = True
@@ -81,7 +81,7 @@ class Cancelled(_Entry, frozen=True):
     """Somebody cancelled the task. Final, even while its last attempt is still being ended."""
 
     task: str
-    at: float
+    at: Time
 
 
 class Held(_Entry, frozen=True):
@@ -89,7 +89,7 @@ class Held(_Entry, frozen=True):
 
     task: str
     revision: Revision
-    at: float
+    at: Time
     reason: str = ""
 
 
@@ -98,7 +98,7 @@ class Released(_Entry, frozen=True):
 
     task: str
     revision: Revision
-    at: float
+    at: Time
     attempt: AttemptOrNone = 0
 
 
@@ -107,7 +107,7 @@ class Tagged(_Entry, frozen=True):
 
     node: str
     tag: str
-    at: float
+    at: Time
 
 
 class Untagged(_Entry, frozen=True):
@@ -115,14 +115,14 @@ class Untagged(_Entry, frozen=True):
 
     node: str
     tag: str
-    at: float
+    at: Time
 
 
 class Suspected(_Entry, frozen=True):
     """The writer believes that `node` is down, and from now on goes on without it."""
 
     node: str
-    at: float
+    at: Time
     reason: str
 
 

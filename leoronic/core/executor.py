@@ -6,7 +6,9 @@ the owners in by turns (`sharing.py`). An attempt is started only once `Started`
 forgotten by the runner only once `Finished` is; whatever can't be accounted for after a restart is
 `Lost`.
 
-    Assign -> STARTING (Started on its way to the disk) -> RUNNING (the runner has it)
+    Assign -> STARTING (Started on its way to the disk)
+           -> RUNNING (the runner has it, or gets it when its files are there)
+           -> KEEPING (of those that leave files: the file store keeps them)
            -> ENDING (Finished or Lost on its way to the disk) -> forgotten
 
 While tasks of a class are short, some more of them stand in lanes, each behind one that runs; the
@@ -31,7 +33,15 @@ from leoronic.core.executor_messages import (
     SetTag,
     WaitIdle,
 )
-from leoronic.core.holding import Stage, ending
+from leoronic.core.file_messages import (
+    FilesMissing,
+    FilesOf,
+    FilesPlaced,
+    FilesStarted,
+    ForgetFiles,
+    OutputsKept,
+)
+from leoronic.core.holding import Attempt, Stage, ending
 from leoronic.core.holdings import Holdings
 from leoronic.core.make_run import frames, make_run
 from leoronic.core.outcome import Outcome
@@ -57,8 +67,9 @@ from leoronic.core.run import (
     Spawned,
     StartNow,
 )
-from leoronic.core.runs import STOPPED_AS
+from leoronic.core.runs import STOPPED_AS, STOPPED_WITH_NODE
 from leoronic.core.spec import TaskSpec
+from leoronic.core.staging import STORE, Staging
 from leoronic.core.view import AskView, Standing, View
 from leoronic.errors import Refused
 
@@ -94,6 +105,7 @@ class ExecutorMachine:
         self._strays: set[AttemptKey] = set()  # it runs these, and they are being ended
         self._runner = ""  # which life of it
         self._unsent: list[Run] = []
+        self._staging = Staging(root)
         self._token = 0
         self._life = 0
         self._appends: dict[int, Append] = {}
@@ -118,6 +130,10 @@ class ExecutorMachine:
             Inventory: self._on_inventory,
             RunnerDown: self._on_runner_down,
             SpecsFetched: self._on_specs_fetched,
+            FilesPlaced: self._on_files_placed,
+            FilesMissing: self._on_files_missing,
+            OutputsKept: self._on_outputs_kept,
+            FilesStarted: self._on_files_started,
             StopAttempt: self._on_stop_attempt,
             Abandon: self._on_abandon,
             Asked: self._on_asked,
@@ -132,11 +148,16 @@ class ExecutorMachine:
         self._start_moved()
         # What runs here may not be known yet: then nothing must be assigned.
         self._effects += self._has.flush(now, can_offer=not self._has.closed)
-        if self._idle_requests and not self._has.attempts:
+        if self._idle_requests and self.is_idle:
             self._effects += [Reply(request, None) for request in self._idle_requests]
             self._idle_requests = []
         effects, self._effects = self._effects, []
         return effects
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing runs here, or has ended and is not on disk yet."""
+        return not self._has.attempts
 
     def _send(self, to: str, message: object) -> None:
         self._effects.append(Send(to, message))
@@ -166,6 +187,7 @@ class ExecutorMachine:
         self._tell_standing()
         for known in message.attempts:
             self._has.restore(known)
+        self._tell_files()
         early, self._early = self._early, []
         for told in early:
             self._handlers[type(told)](told)
@@ -182,7 +204,10 @@ class ExecutorMachine:
         missing = [
             key
             for key, attempt in self._has.attempts.items()
-            if attempt.stage is Stage.RUNNING and key not in held and key not in unsent
+            if attempt.stage is Stage.RUNNING
+            and key not in held
+            and key not in unsent
+            and key not in self._staging
         ]
         # A runner forgets nothing before it is on disk: what this life of it does not have, it
         # never got, and so it never ran.
@@ -220,8 +245,10 @@ class ExecutorMachine:
         unsent = {run.key for run in self._unsent}
         for key, attempt in self._has.attempts.items():
             spec = message.specs.get(key[0])
-            if spec is not None and attempt.stage is Stage.RUNNING and key not in unsent:
-                self._unsent.append(make_run(*key, spec, self._name, self._root))
+            if key in unsent or key in self._staging:
+                continue
+            if spec is not None and attempt.stage is Stage.RUNNING:
+                self._prepare(key, attempt, spec)
         self._flush_unsent()
 
     def _lose(self, keys: list[AttemptKey], suspicion: str) -> None:
@@ -280,6 +307,7 @@ class ExecutorMachine:
             return
         self._has.number = max(self._has.number, message.number)
         forgotten: list[AttemptKey] = []
+        with_files: list[AttemptKey] = []
         for entry in append.entries:
             match entry:
                 case Started(task, attempt):
@@ -289,8 +317,11 @@ class ExecutorMachine:
                     else:
                         self._start(entry, message.specs[task])
                 case Finished(task, attempt) | Lost(task, attempt):
-                    forgotten.append((task, attempt))
-                    self._has.forget((task, attempt))
+                    key = (task, attempt)
+                    forgotten.append(key)
+                    if key in self._has.attempts and self._has.attempts[key].has_folder:
+                        with_files.append(key)
+                    self._has.forget(key)
                 case Tagged() | Untagged():
                     self._tagged(message.token, entry)
                 case _:
@@ -298,12 +329,63 @@ class ExecutorMachine:
         self._flush_unsent()
         if forgotten:
             self._send("runner_host", Forget(forgotten))
+        if with_files:
+            self._send(STORE, ForgetFiles(tuple(with_files)))
 
     def _start(self, entry: Started, spec: TaskSpec) -> None:
         key = (entry.task, entry.attempt)
         attempt = self._has.attempts[key]
         attempt.stage = Stage.RUNNING
-        self._unsent.append(make_run(entry.task, entry.attempt, spec, self._name, self._root))
+        self._prepare(key, attempt, spec)
+
+    def _prepare(self, key: AttemptKey, attempt: Attempt, spec: TaskSpec) -> None:
+        """Have it sent to the runner, once its files are there."""
+        run = make_run(*key, spec, self._name, self._root)
+        attempt.has_folder = run.keep_folder
+        attempt.outputs = spec.outputs
+        attempt.private = run.workdir == "private"
+        absent = [file for file in spec.files if not file.digest]
+        if self._has.abandoned:
+            self._end_unstarted(key, STOPPED_WITH_NODE, passing=True)
+        elif absent:
+            self._end_unstarted(
+                key, f"cannot start: task {absent[0].task} left no {absent[0].output}"
+            )
+        elif spec.files and attempt.stop_reason:
+            self._end_unstarted(key, attempt.stop_reason)
+        elif spec.files:
+            self._effects.append(self._staging.place(run, spec.files))
+        else:
+            self._unsent.append(run)
+
+    def _end_unstarted(self, key: AttemptKey, reason: str, *, passing: bool = False) -> None:
+        """It never reached the runner. `passing`: what is in the way may pass; it comes again."""
+        self._end([Exited(*key, Outcome(0.0, 0.0, reason=reason, not_started=passing))])
+
+    def _on_files_placed(self, message: FilesPlaced) -> None:
+        run = self._staging.take_placing(message.key)
+        if run is not None:
+            self._unsent.append(run)
+            self._flush_unsent()
+
+    def _on_files_missing(self, message: FilesMissing) -> None:
+        if self._staging.take_placing(message.key) is not None:
+            self._end_unstarted(message.key, message.reason, passing=True)
+
+    def _on_outputs_kept(self, message: OutputsKept) -> None:
+        exited = self._staging.take_kept(message)
+        if exited is not None:
+            self._conclude([exited])
+
+    def _on_files_started(self, _message: FilesStarted) -> None:
+        self._effects += self._staging.again()
+        if self._open:
+            self._tell_files()
+
+    def _tell_files(self) -> None:
+        """Files of any other attempt are left over from an earlier life."""
+        mine = tuple(key for key, attempt in self._has.attempts.items() if attempt.has_folder)
+        self._send(STORE, FilesOf(mine))
 
     def _flush_unsent(self) -> None:
         if not self._connected or not self._unsent:
@@ -346,32 +428,43 @@ class ExecutorMachine:
         """The journal said so before: nothing to do."""
 
     def _end(self, exits: list[Exited]) -> None:
-        if self._has.abandoned:
-            return
         if not self._open:
             # Not unknown, only not known yet: to be forgotten here would lose the outcome.
             self._early.append(ExitedMany(exits))
             return
-        entries: list[Entry] = []
+        ended: list[Exited] = []
         unknown: list[AttemptKey] = []
         for exited in exits:
             attempt = self._has.attempts.get(exited.key)
             if attempt is None:
                 unknown.append(exited.key)  # its end is on disk already
             elif attempt.stage is Stage.RUNNING:
-                attempt.stage = Stage.ENDING
-                outcome = self._dated(exited.outcome)
-                duration_s = outcome.finished_at - outcome.started_at
-                self._has.lanes.note_duration((attempt.owner, attempt.class_number), duration_s)
-                self._has.release(exited.key)
-                entries.append(ending(exited, outcome, attempt, self._node, self._now))
-        if entries:
-            self._append(entries)
+                if attempt.outputs and exited.outcome.began:
+                    attempt.stage = Stage.KEEPING
+                    keep = self._staging.keep(exited, attempt.outputs, private=attempt.private)
+                    self._effects.append(keep)
+                else:
+                    ended.append(exited)
+        self._conclude(ended)
         if unknown:
             self._send("runner_host", Forget(unknown))
             self._strays.difference_update(unknown)
             if self._has.closed and not self._strays and self._connected:
                 self._open_up()
+
+    def _conclude(self, exits: list[Exited]) -> None:
+        """Write down how these ended."""
+        entries: list[Entry] = []
+        for exited in exits:
+            attempt = self._has.attempts[exited.key]
+            attempt.stage = Stage.ENDING
+            outcome = self._dated(exited.outcome)
+            duration_s = outcome.finished_at - outcome.started_at
+            self._has.lanes.note_duration((attempt.owner, attempt.class_number), duration_s)
+            self._has.release(exited.key)
+            entries.append(ending(exited, outcome, attempt, self._node, self._now))
+        if entries:
+            self._append(entries)
 
     def _start_moved(self) -> None:
         """Tell the runner to start those that changed lanes, which it holds behind another."""
@@ -390,16 +483,26 @@ class ExecutorMachine:
 
     def _on_stop_attempt(self, message: StopAttempt) -> None:
         attempt = self._has.attempts.get((message.task, message.attempt))
-        if attempt is None or attempt.stage is Stage.ENDING:
+        if attempt is None or attempt.stage in (Stage.KEEPING, Stage.ENDING):
             return
         attempt.stop_reason = message.reason
-        if attempt.stage is Stage.RUNNING and self._connected:
+        if self._staging.take_placing((message.task, message.attempt)) is not None:
+            self._end_unstarted((message.task, message.attempt), message.reason)
+        elif attempt.stage is Stage.RUNNING and self._connected:
             self._send("runner_host", Kill(message.task, message.attempt, message.reason))
 
     def _on_abandon(self, _message: Abandon) -> None:
         self._has.abandoned = True
-        running = [key for key, a in self._has.attempts.items() if a.stage is Stage.RUNNING]
-        self._lose(running, "it was stopped with the node")
+        unsent, self._unsent = [run.key for run in self._unsent], []
+        for key, attempt in list(self._has.attempts.items()):
+            if attempt.stage is not Stage.RUNNING:
+                continue
+            if key in unsent or self._staging.take_placing(key) is not None:
+                self._end_unstarted(key, STOPPED_WITH_NODE, passing=True)
+            else:
+                attempt.stop_reason = attempt.stop_reason or STOPPED_WITH_NODE
+                if self._connected:
+                    self._send("runner_host", Kill(*key, attempt.stop_reason))
 
     # ---- requests ----
 

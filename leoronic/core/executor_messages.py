@@ -21,6 +21,7 @@ class OpenAttempt(msgspec.Struct, frozen=True):
     """An attempt that started here and has no end in the journal.
 
     `stop_reason`: its task is final without it (it was cancelled), so it is to be ended.
+    `has_folder`, `outputs`, `private`: see `leoronic.core.holding.Attempt`.
     """
 
     task: str
@@ -30,6 +31,9 @@ class OpenAttempt(msgspec.Struct, frozen=True):
     hold_if_lost: bool
     runner: str = ""
     stop_reason: str = ""
+    has_folder: bool = False
+    outputs: tuple[str, ...] = ()
+    private: bool = False
 
 
 class Open(msgspec.Struct, frozen=True):
@@ -66,7 +70,10 @@ class WaitIdle(msgspec.Struct, frozen=True):
 
 
 class Abandon(msgspec.Struct, frozen=True):
-    """The node stops at once: what runs is lost, and what the runner reports is no outcome."""
+    """The node stops at once: nothing starts any more, and what runs is ended and counts as lost.
+
+    That is told once it has ended, so that nobody starts it elsewhere before.
+    """
 
 
 class Describe(msgspec.Struct, frozen=True):

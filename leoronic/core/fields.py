@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from leoronic.core import quantity
+from leoronic.core.blob import FileRef
 from leoronic.core.bounds import (
     COUNT_MAX,
     CPUS_MAX,
@@ -39,10 +40,13 @@ LABEL_VALUE_LENGTH_MAX = 200
 AFTER_MAX = 10_000
 CONDITIONS_MAX = 64
 RESOURCES_MAX = 64
+FILES_MAX = 1000
+OUTPUTS_MAX = 100
+PATH_BYTES_MAX = 4096
 # Nobody reads more, and each costs time to find.
 MISTAKES_MAX = 500
 
-NODE_FIELDS = frozenset({"redo_of", "node", "only"})
+NODE_FIELDS = frozenset({"redo_of", "node", "only", "cache_key", "cached_from"})
 """Set by the node itself: refused from outside."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]+")
@@ -346,6 +350,56 @@ def _only(value: object) -> list[int] | None:
     return _each(value, _whole(0, COUNT_MAX - 1))
 
 
+def _paths(value: object, what: str, entries_max: int) -> list[str]:
+    if isinstance(value, str):
+        value = split_conditions(_text(value, COMMAND_BYTES_MAX, "a path"))
+    if not isinstance(value, list):
+        raise ValueError(f"must be a list of {what}, or a text separated by ;, not {kind(value)}")
+    _at_most(value, entries_max)
+    return _each(value, lambda path: _path(path, what))
+
+
+def _path(value: object, what: str) -> str:
+    text = _text(value, PATH_BYTES_MAX, "a path")
+    if not text.strip():
+        raise ValueError(f"must not be empty: {what} are named by their paths")
+    if _CONTROL.search(text):
+        raise ValueError("a path with a newline or another control character is not taken: rename")
+    return text
+
+
+def _files(value: object) -> tuple[FileRef, ...]:
+    found = _each(_paths(value, "files", FILES_MAX), _file)
+    return tuple({file.path: file for file in found}.values())
+
+
+def _file(path: str) -> FileRef:
+    if not path.startswith("task:"):
+        return FileRef(path)
+    task, _, output = path.removeprefix("task:").partition("/")
+    if not task.strip() or not output:
+        raise ValueError('an output of another task is written "task:ID/PATH"')
+    return FileRef(path, task=_line_of_text(task, NAME_LENGTH_MAX), output=_inside(output))
+
+
+def _outputs(value: object) -> tuple[str, ...]:
+    globs = _each(_paths(value, "outputs", OUTPUTS_MAX), _inside)
+    return tuple(dict.fromkeys(globs))
+
+
+def _inside(path: str) -> str:
+    """A path that stays below the task's folder."""
+    parts = path.split("/")
+    if path.startswith("/") or ".." in parts:
+        raise ValueError(f"{path} leads out of the task's folder: outputs are named from there")
+    if path.startswith("~"):
+        raise ValueError("~ is not expanded here: outputs are named from the task's folder")
+    plain = "/".join(part for part in parts if part not in ("", "."))
+    if not plain:
+        raise ValueError(f"{path} names no file")
+    return plain
+
+
 def _time_limit(value: object) -> float | None:
     if value is None:
         return None
@@ -353,14 +407,6 @@ def _time_limit(value: object) -> float | None:
     if not seconds:
         raise ValueError("must be more than 0 s; leave it out for no limit")
     return seconds
-
-
-def _not_yet(what: str) -> Callable[[object], None]:
-    def check(value: object) -> None:
-        if value is not None and value is not False and value not in ("", [], {}):
-            raise ValueError(f"{what} not in this version yet")
-
-    return check
 
 
 def _at_most(values: list[Any] | dict[Any, Any], entries_max: int) -> None:
@@ -395,12 +441,11 @@ CHECKS: dict[str, Callable[[object], Any]] = {
     "redo_of": lambda value: _text(value, None, "an id"),
     "node": lambda value: _text(value, None, "a name"),
     "only": _only,
+    "files": _files,
+    "keep_names": _flag,
+    "outputs": _outputs,
+    "cache": _flag,
+    "cache_key": lambda value: _text(value, None, "a key"),
+    "cached_from": lambda value: _text(value, None, "an id"),
 }
 """Field -> its function. All of `TaskSpec`, nothing else."""
-
-LATER: dict[str, Callable[[object], None]] = {
-    "files": _not_yet("files that travel with a task are"),
-    "keep_names": _not_yet("files that travel with a task are"),
-    "outputs": _not_yet("files kept when a task ends are"),
-}
-"""Fields of the contract that only an empty value is accepted for: they add nothing to a spec."""

@@ -9,15 +9,19 @@ from leoronic.core.outcome import Outcome
 from leoronic.core.peer import AssignItem
 from leoronic.core.resources import Need
 from leoronic.core.run import Exited
-from leoronic.core.runs import STOPPED_AS
+from leoronic.core.runs import STOPPED_AS, STOPPED_WITH_NODE
 
 
 class Stage(Enum):
-    """STARTING: `Started` is on its way to the disk. ENDING: so is `Finished` or `Lost`."""
+    """STARTING: `Started` is on its way to the disk. ENDING: so is `Finished` or `Lost`.
+
+    KEEPING: it has ended, and what it leaves is being kept.
+    """
 
     STARTING = 1
     RUNNING = 2
-    ENDING = 3
+    KEEPING = 3
+    ENDING = 4
 
 
 class Attempt:
@@ -25,9 +29,12 @@ class Attempt:
 
     __slots__ = (
         "class_number",
+        "has_folder",
         "hold_if_lost",
         "need",
+        "outputs",
         "owner",
+        "private",
         "retries_left",
         "runner",
         "stage",
@@ -45,18 +52,26 @@ class Attempt:
         self.hold_if_lost = item.hold_if_lost
         self.stage = stage
         self.stop_reason = ""
+        self.has_folder = False  # there are files of its own to be removed
+        self.outputs: tuple[str, ...] = ()  # what to keep when it ends
+        self.private = False  # it runs in a folder of its own
 
 
 def ending(
     exited: Exited, outcome: Outcome, attempt: Attempt, node: str, now: float
 ) -> Finished | Lost:
     """The entry that tells of an attempt's end on `node`."""
-    if outcome.not_started and not attempt.stop_reason:
+    # Who ends all that runs here ends no task.
+    stop_reason = "" if attempt.stop_reason == STOPPED_WITH_NODE else attempt.stop_reason
+    if outcome.not_started and not stop_reason:
         # For want of something that may pass: it counts for nothing, and is tried again.
         return Lost(exited.task, exited.attempt, node, now, outcome.reason, hold=False, begun=False)
-    if attempt.stop_reason == STOPPED_AS:
+    if outcome.reason == STOPPED_WITH_NODE:
+        hold = attempt.hold_if_lost
+        return Lost(exited.task, exited.attempt, node, now, outcome.reason, hold=hold)
+    if stop_reason == STOPPED_AS:
         # The task goes on elsewhere: that this run was ended must not end the task.
         final = outcome.succeeded
     else:
-        final = outcome.succeeded or attempt.retries_left <= 0 or bool(attempt.stop_reason)
+        final = outcome.succeeded or attempt.retries_left <= 0 or bool(stop_reason)
     return Finished(exited.task, exited.attempt, node, outcome, final)

@@ -148,6 +148,9 @@ class Holdings:
         item = AssignItem(*key, known.retries_left, hold_if_lost=known.hold_if_lost)
         attempt = Attempt(known.need, item, Stage.RUNNING, known.runner)
         attempt.stop_reason = known.stop_reason
+        attempt.has_folder = known.has_folder
+        attempt.outputs = known.outputs
+        attempt.private = known.private
         self.attempts[key] = attempt
         self.ledger.restore(key, known.need)
         self.sharing.holds(key, "", known.need)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec import structs
+
 from leoronic.core.arrays import split_element
+from leoronic.core.attempt_files import placed_words, private_folder
 from leoronic.core.run import Run
+from leoronic.core.shell_words import replace_words
 from leoronic.core.spec import TaskSpec, bash_text
 
 # Of text in one frame: each character may need six bytes there.
@@ -25,20 +29,32 @@ def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str, root: str 
         env["LEORONIC_INDEX"] = str(index)
         if spec.items is not None:
             env["LEORONIC_ITEM"] = spec.items[index]
+    if spec.files and not spec.keep_names:
+        folder = f"{root}/{private_folder((task, attempt))}"
+        spec = _rewritten(spec, placed_words(spec.files, folder))
     return Run(
         task,
         attempt,
         bash_text(spec),
         env=env,
         stdin=spec.stdin,
-        workdir=spec.workdir,
+        workdir="private" if spec.keep_names else spec.workdir,
         cpus=spec.cpus,
         memory=spec.memory,
         storage=spec.storage,
         pids=spec.pids,
         time_limit=spec.time_limit,
         fresh_shell=spec.fresh_shell,
+        keep_folder=bool(spec.files or spec.outputs),
     )
+
+
+def _rewritten(spec: TaskSpec, words: dict[str, str]) -> TaskSpec:
+    """`spec` with those whole words of its command replaced."""
+    if isinstance(spec.command, str):
+        return structs.replace(spec, command=replace_words(spec.command, words))
+    # Each line is a text of its own: no quote goes on in the next.
+    return structs.replace(spec, command=[replace_words(line, words) for line in spec.command])
 
 
 def frames(runs: list[Run]) -> Iterator[list[Run]]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import msgspec
 
-from leoronic.core.bounds import Number
+from leoronic.core.blob import FileRef
+from leoronic.core.bounds import Amount, Code, Number, Time
 
 # A stream this short travels inside the outcome: it is durable by the same commit, needs no file,
 # and reaches every node with the entry that carries it.
@@ -34,20 +35,28 @@ class Outcome(msgspec.Struct, frozen=True, omit_defaults=True):
     `reason` says in words what ended it, when that was not the task itself: `cancelled`,
     `time limit 5 s`, `killed: memory 512 MiB`, `cannot start: ...`. `not_started`:
     nothing ran, for want of something that may pass: it is to be tried again. `stragglers` counts
-    processes of the task that outlived its shell and were ended.
+    processes of the task that outlived its shell and were ended. `outputs` are the files that were
+    kept; `output_problems` say what could not be, and why.
     """
 
-    started_at: float
-    finished_at: float
-    exit_code: int | None = None
-    signal: int | None = None
+    started_at: Time
+    finished_at: Time
+    exit_code: Code | None = None
+    signal: Code | None = None
     reason: str = ""
-    peak_memory: int | None = None
-    cpu_seconds: float | None = None
+    peak_memory: Number | None = None
+    cpu_seconds: Amount | None = None
     stdout: StreamRef = StreamRef()
     stderr: StreamRef = StreamRef()
-    stragglers: int = 0
+    stragglers: Number = 0
     not_started: bool = False
+    outputs: tuple[FileRef, ...] = ()
+    output_problems: tuple[str, ...] = ()
+
+    @property
+    def began(self) -> bool:
+        """Whether anything ran."""
+        return self.exit_code is not None or self.signal is not None
 
     @property
     def succeeded(self) -> bool:

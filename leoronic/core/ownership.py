@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from leoronic.core.ring import owner_of
+from leoronic.core.unheard import Unheard
 from leoronic.core.view import LEFT, View
 
 
 class Ownership:
     """What the queue takes from the view. Without one, nothing is anybody's."""
 
-    def __init__(self) -> None:
+    def __init__(self, unheard: Unheard) -> None:
         self.me = ""
+        self._unheard = unheard
         self.view: View | None = None
         self._owners: list[str] = []
 
@@ -21,23 +23,28 @@ class Ownership:
         self._owners = view.owners()
 
     def owner(self, origin: str) -> str:
-        """The node that places the tasks of `origin`; "" if nobody can."""
-        return owner_of(origin, self._owners) if self._owners else ""
+        """The node that places the tasks of `origin`; "" if nobody can, or it is not known yet."""
+        if not self._owners or self._is_awaited(origin):
+            return ""
+        return owner_of(origin, self._owners)
 
     def is_mine(self, origin: str) -> bool:
         """Whether this node places the tasks of `origin`."""
-        return bool(self._owners) and owner_of(origin, self._owners) == self.me
+        return bool(self._owners) and self.owner(origin) == self.me
 
     def is_gone(self, node: str) -> bool:
         """Whether this node goes on without `node`."""
-        if self.view is None or node == self.me:
+        if self.view is None or node == self.me or self._is_awaited(node):
             return False
         member = self.view.members.get(node)
         return member is None or not member.alive
 
-    def is_known(self, node: str) -> bool:
-        """Whether this node was ever told of `node`."""
-        return self.view is None or node == self.me or node in self.view.members
+    def _is_awaited(self, node: str) -> bool:
+        """Whether nobody has told this node of `node`, and somebody may."""
+        if self.view is None or node == self.me or node in self.view.members:
+            self._unheard.known(node)
+            return False
+        return self._unheard.is_awaited(node)
 
     def why_gone(self, node: str) -> str:
         """The same in words."""

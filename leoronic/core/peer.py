@@ -6,6 +6,7 @@
     scheduler       Offer, Freed, FilesPresent, Outstanding
     runner          Interest, Reserve, Assign, CheckFiles              (the executor)
     questions       Ask, Answered
+    file_store      SeekBlobs, KeepBlobs, BlobsHere, AskChunks, ChunkPlan
 
 A machine addresses another node's by `Send("ACTOR@NODE", message)`: the actor `peers` carries it.
 Lost if there is no connection: everything here is repeated by level. On one connection the order
@@ -14,14 +15,20 @@ is kept. Unknown fields are ignored and missing ones have defaults, so that vers
 
 from __future__ import annotations
 
-from typing import TypeAlias, get_args
+from typing import Annotated, TypeAlias, get_args
 
 import msgspec
+from msgspec import Meta
 
-from leoronic.core.bounds import Attempt, Number, Retries
+from leoronic.core.blob import Digest
+from leoronic.core.bounds import Attempt, NodeId, NodeName, Number, Retries, Seconds, Tag
 from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import AttemptKey
-from leoronic.core.view import About
+from leoronic.core.view import TAGS_MAX, About
+
+HELD_MAX = 10_000
+"""Attempts that a node may say it has; it takes 3,000 at most."""
+OUTSTANDING_MAX = 10_000
 
 
 class PeerMessage(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
@@ -67,8 +74,8 @@ class Heartbeat(PeerMessage, frozen=True):
     `about`: only when it changed.
     """
 
-    sent_ms: int
-    echo_ms: int = 0
+    sent_ms: Number
+    echo_ms: Number = 0
     ready: bool = False
     leaving: bool = False
     have: dict[str, Number] = {}
@@ -88,16 +95,16 @@ class ProbeAnswer(PeerMessage, frozen=True):
     """
 
     target: str
-    heard_s: float | None = None
+    heard_s: Seconds | None = None
     ready: bool = False
 
 
 class Introduced(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node that the sender knows; `down_s`: for how long it has counted as down."""
 
-    id: str
+    id: NodeId
     about: About
-    down_s: float = 0.0
+    down_s: Seconds = 0.0
 
 
 class Introduce(PeerMessage, frozen=True):
@@ -176,7 +183,7 @@ class Held(msgspec.Struct, frozen=True):
 class AssignClass(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a task class what its executor must know. `number` is the owner's name for it."""
 
-    number: int
+    number: Number
     need: Need
     pinned: bool = False
 
@@ -187,7 +194,7 @@ class AssignItem(msgspec.Struct, frozen=True, omit_defaults=True):
     task: str
     attempt: Attempt
     retries_left: Retries = 0
-    class_number: int = 0
+    class_number: Number = 0
     hold_if_lost: bool = False
 
 
@@ -206,7 +213,7 @@ class Assign(PeerMessage, frozen=True):
     ahead: list[AssignItem] = []
     classes: list[AssignClass] = []
     stale: bool = False
-    number: int = 0
+    number: Number = 0
 
 
 class Offer(PeerMessage, frozen=True):
@@ -219,15 +226,15 @@ class Offer(PeerMessage, frozen=True):
     ended that it ever ran, and does not name here, is in its entries up to that.
     """
 
-    name: str
+    name: NodeName
     capacity: Capacity
-    tags: frozenset[str]
+    tags: Annotated[frozenset[Tag], Meta(max_length=TAGS_MAX)]
     draining: bool
-    held: list[Held]
+    held: Annotated[list[Held], Meta(max_length=HELD_MAX)]
     fresh: bool = False
-    queued: list[AttemptKey] = []
-    seen: int = 0
-    number: int = 0
+    queued: Annotated[list[AttemptKey], Meta(max_length=HELD_MAX)] = []
+    seen: Number = 0
+    number: Number = 0
 
 
 class Freed(PeerMessage, frozen=True):
@@ -241,11 +248,11 @@ class Freed(PeerMessage, frozen=True):
     """
 
     attempts: list[tuple[AttemptKey, AttemptKey | None]] = []
-    taken: list[Held] = []
-    wants: dict[int, int] = {}
+    taken: Annotated[list[Held], Meta(max_length=HELD_MAX)] = []
+    wants: Annotated[dict[Number, Number], Meta(max_length=HELD_MAX)] = {}
     declined: list[AttemptKey] = []
-    retry_s: float = 0.0
-    seen: int = 0
+    retry_s: Seconds = 0.0
+    seen: Number = 0
 
 
 class Interest(PeerMessage, frozen=True):
@@ -258,7 +265,7 @@ class Interest(PeerMessage, frozen=True):
 
     on: bool
     need: Need | None = None
-    number: int = 0
+    number: Number = 0
 
 
 class Reserve(PeerMessage, frozen=True):
@@ -267,9 +274,9 @@ class Reserve(PeerMessage, frozen=True):
     Meanwhile the executor takes from others only what leaves room for it. `need` None: no longer.
     """
 
-    class_number: int
+    class_number: Number
     need: Need | None = None
-    for_s: float = 0.0
+    for_s: Seconds = 0.0
 
 
 class CheckFiles(PeerMessage, frozen=True):
@@ -290,7 +297,7 @@ class Outstanding(PeerMessage, frozen=True):
     (task, attempt, node it was assigned to): they may start there any moment.
     """
 
-    attempts: list[tuple[str, Attempt, str]]
+    attempts: Annotated[list[tuple[str, Attempt, str]], Meta(max_length=OUTSTANDING_MAX)]
 
 
 # ---- questions of people ----
@@ -302,7 +309,7 @@ class Ask(WithBlob, frozen=True):
     `cancel`: the answer to `request` is not wanted any more.
     """
 
-    request: int = 0
+    request: Number = 0
     command: msgspec.Raw = msgspec.Raw(b"null")
     cancel: bool = False
 
@@ -310,8 +317,78 @@ class Ask(WithBlob, frozen=True):
 class Answered(WithBlob, frozen=True):
     """A part of an answer, as JSON: {"result": ...} or {"error": {...}}."""
 
-    request: int = 0
+    request: Number = 0
     body: msgspec.Raw = msgspec.Raw(b"null")
+
+
+# ---- files ----
+
+DIGESTS_MAX = 256
+CHUNKS_MAX = 65_536
+"""The most chunks of a blob: see `blob.chunk_bytes_for`."""
+PULLS_MAX = 64
+SOURCES_MAX = 64
+REASON_MAX = 500
+
+Digests = Annotated[list[Digest], msgspec.Meta(max_length=DIGESTS_MAX)]
+ChunkIndex = Annotated[int, msgspec.Meta(ge=0, lt=CHUNKS_MAX)]
+Sources = Annotated[list[NodeId], msgspec.Meta(max_length=SOURCES_MAX)]
+
+
+class SeekBlobs(PeerMessage, frozen=True):
+    """Which of these do you hold? Answer: `BlobsHere`. `want`: fetch what you lack (of a ghost)."""
+
+    digests: Digests
+    want: bool = False
+
+
+class KeepBlobs(PeerMessage, frozen=True):
+    """The sender holds these, and maybe nobody else does: fetch them. Answer: `BlobsHere`."""
+
+    digests: Digests
+
+
+class BlobsHere(PeerMessage, frozen=True):
+    """Of those asked for: what the sender holds, what it is about to, and what it has not.
+
+    Those that are `coming` are told again once they are `here`, or `missing` for `reason`.
+    """
+
+    here: Digests = []
+    coming: Digests = []
+    missing: Digests = []
+    reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)] = ""
+
+
+class AskChunks(WithBlob, frozen=True, kw_only=True):
+    """To the tracker of a blob: whom shall I ask for what? Answer: `ChunkPlan`.
+
+    `blob`: a bit for each chunk that the sender has, the lowest of the first byte for chunk 0;
+    `pulling` those under way to it. `holders` have the blob whole, as far as it knows; from those
+    in `avoid` it got nothing.
+    """
+
+    digest: Digest
+    pulling: Annotated[list[ChunkIndex], msgspec.Meta(max_length=PULLS_MAX)] = []
+    holders: Sources = []
+    avoid: Sources = []
+    list_wanted: bool = False
+
+
+class ChunkPlan(WithBlob, frozen=True, kw_only=True):
+    """From the tracker: fetch each of `chunks` from the node named with it.
+
+    `known`: the sender has the blob. The list (`algorithm`, `size`, `chunk_bytes`, and the digests
+    in `blob`) is there if it was asked for. With no chunk: ask again in `retry_s`.
+    """
+
+    digest: Digest
+    known: bool = True
+    chunks: Annotated[list[tuple[ChunkIndex, NodeId]], msgspec.Meta(max_length=PULLS_MAX)] = []
+    retry_s: Annotated[float, msgspec.Meta(ge=0, le=60)] = 0.0
+    algorithm: Annotated[str, msgspec.Meta(max_length=8)] = ""
+    size: Number = 0
+    chunk_bytes: Number = 0
 
 
 MESSAGES: TypeAlias = (
@@ -333,6 +410,11 @@ MESSAGES: TypeAlias = (
     | Outstanding
     | Ask
     | Answered
+    | SeekBlobs
+    | KeepBlobs
+    | BlobsHere
+    | AskChunks
+    | ChunkPlan
 )
 """Everything that may come from another node."""
 
@@ -355,6 +437,11 @@ RECEIVERS: dict[type, str] = {
     CheckFiles: "runner",
     Ask: "questions",
     Answered: "questions",
+    SeekBlobs: "file_store",
+    KeepBlobs: "file_store",
+    BlobsHere: "file_store",
+    AskChunks: "file_store",
+    ChunkPlan: "file_store",
 }
 """The actor that gets a message of this type."""
 assert RECEIVERS.keys() == {*get_args(MESSAGES)}, "each message has one receiver, and no other"

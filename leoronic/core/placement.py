@@ -241,8 +241,9 @@ class Placement:
             return
         clear = (w for w in self.windows.values() if self._is_clear(w.task_class.origin))
         window = min(clear, key=lambda w: w.rank, default=None)
-        # One that never ran must not be held because its runner was lost.
-        if window is None or window.task_class.on_loss == "hold":
+        # One that never ran must not be held because its runner was lost; and one whose files
+        # are still to be fetched does not stand by.
+        if window is None or window.task_class.on_loss == "hold" or window.task_class.brings_files:
             return
         task_class = window.task_class
         wanting = [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from leoronic.core.entries import Entry, Numbered
+from leoronic.core.outcome import Outcome
 from leoronic.core.records import TaskClass
 from leoronic.core.spec import TaskSpec
 from leoronic.errors import LeoronicError
@@ -274,11 +275,19 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """Find tasks by id, name or unique beginning. Answer: `LookedUp`."""
+    """Find tasks by id, name or unique beginning, or by cache key. Answer: `LookedUp`."""
 
     sender: str
     token: int
     refs: list[str]
+    keys: list[str] = []
+
+
+class Cached(msgspec.Struct, frozen=True):
+    """How a task with the same cache key ended, well."""
+
+    task: str
+    outcome: Outcome
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -295,6 +304,7 @@ class LookedUp(msgspec.Struct, frozen=True):
     token: int
     found: dict[str, list[Known]]
     specs: dict[str, TaskSpec] = {}
+    cached: dict[str, Cached] = {}
 
 
 class MatchCommands(msgspec.Struct, frozen=True):

@@ -29,6 +29,11 @@ class Recent:
         while self._bytes > RECENT_BYTES_MAX and len(self._pushes) > 1:
             self._bytes -= len(self._pushes.popleft().blob)
 
+    def forget(self, number: int) -> None:
+        """Drop what is about entries up to `number`: who lacks these must ask for pages."""
+        while self._pushes and self._pushes[0].first <= number:
+            self._bytes -= len(self._pushes.popleft().blob)
+
     def past(self, number: int) -> list[Push] | None:
         """All pushes that bring something past `number`; None if older ones would be needed."""
         if not self._pushes or self._pushes[0].first > number + 1:

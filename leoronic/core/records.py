@@ -24,7 +24,8 @@ from leoronic.core.conditions import (
     Unknown,
     read_condition,
 )
-from leoronic.core.resources import Need, milli
+from leoronic.core.needs import need_of, rounded_up
+from leoronic.core.resources import Need
 from leoronic.core.runs import NO_RUNS, Runs
 from leoronic.core.spec import TaskSpec
 
@@ -67,6 +68,7 @@ class TaskClass(msgspec.Struct, frozen=True, eq=False):
     """What tasks have in common for placing them. Interned: equal classes are one object.
 
     `origin` is the node that took them in; the one that stands in for it places them.
+    `brings_files`: they have to be fetched before it starts.
     """
 
     number: int
@@ -79,6 +81,7 @@ class TaskClass(msgspec.Struct, frozen=True, eq=False):
     on_loss: str
     node: str
     origin: str = ""
+    brings_files: bool = False
     # How many live tasks, arrays and elements of the class have each status: a queue of a million
     # is asked for its numbers again and again.
     tally: list[int] = msgspec.field(default_factory=lambda: [0] * len(Status))
@@ -201,12 +204,15 @@ class ClassTable:
 
     def intern(self, spec: TaskSpec, origin: str = "") -> TaskClass:
         """The class of `spec` as taken in by `origin`; one more task uses it."""
+        # Most bring nothing along: then the fields themselves are the quickest to compare.
+        size = rounded_up(sum(file.size for file in spec.files)) if spec.files else -1
         key = (
             origin,
             spec.cpus,
             spec.memory,
             spec.storage,
             tuple(sorted(spec.resources.items())) if spec.resources else (),
+            size,
             spec.concurrent,
             tuple(spec.conditions) if spec.conditions else (),
             spec.priority,
@@ -217,21 +223,15 @@ class ClassTable:
         )
         found = self._by_key.get(key)
         if found is None:
-            found = self._make(key, spec, origin)
+            found = self._make(key, spec, need_of(spec), origin)
         self._uses[found.number] += 1
         return found
 
-    def _make(self, key: tuple[object, ...], spec: TaskSpec, origin: str) -> TaskClass:
+    def _make(self, key: tuple[object, ...], spec: TaskSpec, need: Need, origin: str) -> TaskClass:
         conditions = [read_condition(text) for text in spec.conditions]
         made = TaskClass(
             number=self._next,
-            need=Need(
-                milli(spec.cpus),
-                spec.memory,
-                spec.storage,
-                tuple(sorted(spec.resources.items())),
-                not spec.concurrent,
-            ),
+            need=need,
             gates=tuple(c for c in conditions if isinstance(c, QueueCondition)),
             worker=tuple(c for c in conditions if isinstance(c, WorkerCondition)),
             priority=spec.priority,
@@ -240,6 +240,7 @@ class ClassTable:
             on_loss=spec.on_loss,
             node=spec.node,
             origin=origin,
+            brings_files=bool(spec.files),
         )
         self._next += 1
         self._by_key[key] = made

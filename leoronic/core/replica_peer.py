@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from enum import Enum
 from typing import NamedTuple
 
 from leoronic.core.peer import Push
@@ -40,19 +41,29 @@ class Serving(NamedTuple):
     after: int
 
 
+class Ask(Enum):
+    """When to pull from a peer. At first it is `NOW` or `IF_MORE`; once it was done, `LATER`."""
+
+    NOW = "now"
+    """Whatever it says: its heartbeats may tell only what changes."""
+    IF_MORE = "if more"
+    """At once if it holds what we lack: it was out of reach, so that will not come by itself."""
+    LATER = "later"
+    """If it holds what we lack for long: it will come by itself, most likely."""
+
+
 class ReplicaPeer:
     """One connection's worth of replication with one node."""
 
     def __init__(self, node: str) -> None:
         self.id = node
         self.heard = False  # it told its vector
-        # To be pulled from once, whatever it says: its heartbeats may tell only what changes.
-        self.to_compare = False
+        self.ask = Ask.IF_MORE
+        self.unanswered = 0  # pulls, one after the other
         self.told: dict[str, int] = {}  # by its heartbeats; they must not go backwards
         self.acked: dict[str, int] = {}  # by `Have`; nor must these
         # Numbers that it holds and we do not: (number, since when that is known).
         self.more: dict[str, tuple[int, float]] = {}
-        self.asked = False  # it was asked for what it holds and we do not, as it had just come
         self.parked: deque[Parked] = deque()
         self.parked_bytes = 0
         self.serving: Serving | None = None

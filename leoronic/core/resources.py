@@ -7,10 +7,18 @@ memory and storage in bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from leoronic.core.bounds import Amount, CpusMilli, Size
 from leoronic.core.quantity import format_size
+
+RESOURCES_MAX = 1000
+
+# Of other nodes, too: sums of these must neither overflow nor be less than nothing.
+Amounts = Annotated[tuple[tuple[str, Amount], ...], Meta(max_length=RESOURCES_MAX)]
 
 
 def milli(cpus: float) -> int:
@@ -25,20 +33,20 @@ def _micro(amount: float) -> int:
 class Need(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one task occupies while it runs. `resources` is sorted (name, amount) pairs."""
 
-    cpus_milli: int
-    memory: int
-    storage: int
-    resources: tuple[tuple[str, float], ...] = ()
+    cpus_milli: CpusMilli
+    memory: Size
+    storage: Size
+    resources: Amounts = ()
     exclusive: bool = False
 
 
 class Capacity(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one node has for tasks."""
 
-    cpus_milli: int
-    memory: int
-    storage: int
-    resources: tuple[tuple[str, float], ...] = ()
+    cpus_milli: CpusMilli
+    memory: Size
+    storage: Size
+    resources: Amounts = ()
 
 
 class Ledger:

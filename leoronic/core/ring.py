@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 
 def owner_of(origin: str, alive: Sequence[str]) -> str:
@@ -34,3 +34,10 @@ def some_after(node: str, others: Sequence[str], skip: int, count: int) -> list[
         return []
     at = bisect_right(others, node) + skip
     return [others[(at + step) % len(others)] for step in range(min(count, len(others)))]
+
+
+def in_ring_order(start: str, nodes: Iterable[str]) -> list[str]:
+    """All of `nodes`, beginning with the first after `start` in ring order."""
+    ids = sorted(nodes)
+    at = bisect_right(ids, start)
+    return ids[at:] + ids[:at]

@@ -21,6 +21,8 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     `cpus` may be fractional; `pids` is the most processes at once; `time_limit` in seconds.
     `workdir` is `shared` (the node's root) or `private` (a folder for this attempt).
 
+    `keep_folder`: its private folder may be there already, with files in it, and stays at the end.
+
     `behind` names an attempt of equal needs that this one takes over from: it starts when that one
     has ended, or at once if the runner does not hold it.
     """
@@ -37,6 +39,7 @@ class Run(msgspec.Struct, frozen=True, omit_defaults=True, tag=True):
     pids: int | None = None
     time_limit: float | None = None
     fresh_shell: bool = False
+    keep_folder: bool = False
     behind: AttemptKey | None = None
 
     @property

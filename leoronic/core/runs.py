@@ -19,6 +19,9 @@ OPEN, LOST, NEVER_BEGAN, SUPERSEDED, ENDED = range(5)
 STOPPED_AS = "superseded"
 """Why a run is stopped when a higher one goes on: the reason in its outcome."""
 
+STOPPED_WITH_NODE = "it was stopped with the node"
+"""The same of a run that is ended because its node stops: it is lost, and so comes again."""
+
 RunKey = tuple[int, str]
 """(attempt from 1, node id)."""
 

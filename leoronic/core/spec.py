@@ -9,6 +9,7 @@ import shlex
 
 import msgspec
 
+from leoronic.core.blob import FileRef
 from leoronic.core.bounds import (
     Amount,
     Count,
@@ -37,10 +38,14 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `command` is bash text; a list is run line by line. `cpus` may be fractional. `workdir` is
     `shared` or `private`; `on_loss` is `retry` or `hold`. `labels` given as a word has the value
-    "". `count` or `items` make it an array. `redo_of`, `node` and `only`
-    (the indexes that an array's elements stand for, if not 0, 1, 2...) are set by the node itself.
+    "". `count` or `items` make it an array. `files` come along, `outputs` (globs) are kept when it
+    ends; `cache`: an earlier task that did the same answers for it.
 
-    `conditions` and `after` are tuples because an empty list in every task makes the garbage
+    Set by the node itself: `redo_of`, `node`, `only` (the indexes that an array's elements stand
+    for, if not 0, 1, 2...), `cache_key` (what tasks that do the same have in common) and
+    `cached_from`.
+
+    Collections are tuples because an empty list in every task makes the garbage
     collector walk them all: ten times the cost of the rest.
     """
 
@@ -67,9 +72,15 @@ class TaskSpec(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     items: Items | None = None
     fresh_shell: bool = False
     pids: Pids | None = None
+    files: tuple[FileRef, ...] = ()
+    keep_names: bool = False
+    outputs: tuple[str, ...] = ()
+    cache: bool = False
     redo_of: str = ""
     node: str = ""
     only: Indexes | None = None
+    cache_key: str = ""
+    cached_from: str = ""
 
 
 _LINE_END = "\n\n"

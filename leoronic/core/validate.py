@@ -20,14 +20,13 @@ from leoronic.core import json_text
 from leoronic.core.fields import (
     CHECKS,
     COMMAND_BYTES_MAX,
-    LATER,
     MISTAKES_MAX,
     NODE_FIELDS,
     FieldMistakesError,
     near_miss,
 )
 from leoronic.core.json_text import NotJsonError
-from leoronic.core.spec import TaskSpec
+from leoronic.core.spec import After, TaskSpec
 from leoronic.errors import BadRequest
 
 PROBLEMS_MAX = 50
@@ -292,7 +291,7 @@ class _Reader:
     def _checked(self, task: dict[Any, object], place: Place) -> dict[str, Any]:
         fields: dict[str, Any] = {}
         for name, value in task.items():
-            check = CHECKS.get(name) or LATER.get(name)
+            check = CHECKS.get(name)
             if check is None or (name in NODE_FIELDS and not self._internal):
                 why = "" if self.problems.full else _why_unknown(name)
                 self.problems.add(f"{place(str(name)[:100])}{why}")
@@ -307,7 +306,7 @@ class _Reader:
                 self.problems.add(f"{place(name)}{error}")
                 continue
             # What is default is left out, so that equal specs have equal text.
-            if name in CHECKS and checked != _DEFAULTS[name]:
+            if checked != _DEFAULTS[name]:
                 fields[name] = checked
         return fields
 
@@ -318,6 +317,11 @@ class _Reader:
             self.problems.add(f"{place('command')}missing: a task needs a command")
         if "count" in fields and "items" in fields:
             self.problems.add(f"{place('items')}a task has count or items, not both")
+        if "cache" in fields and not fields.keys().isdisjoint(("count", "items")):
+            self.problems.add(
+                f"{place('cache')}an array is not answered for: submit its elements as tasks"
+            )
+        _follow_outputs(fields)
         task_id = fields.get("id")
         if task_id is not None:
             if task_id in self._ids:
@@ -325,10 +329,20 @@ class _Reader:
             self._ids.add(task_id)
 
 
+def _follow_outputs(fields: dict[str, Any]) -> None:
+    """Who brings another task's output waits for that task to succeed."""
+    after: tuple[After, ...] = fields.get("after", ())
+    waited_for = {one.id for one in after if one.when == "succeeded"}
+    tasks = [file.task for file in fields.get("files", ()) if file.task]
+    more = [After(task) for task in dict.fromkeys(tasks) if task not in waited_for]
+    if more:
+        fields["after"] = (*after, *more)
+
+
 def _why_unknown(name: object) -> str:
     if name in NODE_FIELDS:
         return "set by the node itself, not from outside"
-    return f"not a field of a task{near_miss(name, [*CHECKS.keys() - NODE_FIELDS, *LATER])}"
+    return f"not a field of a task{near_miss(name, CHECKS.keys() - NODE_FIELDS)}"
 
 
 def _here(path: str) -> str:

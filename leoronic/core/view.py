@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
+from leoronic.core.bounds import NodeName, Number, Tag
 from leoronic.core.resources import Capacity
+
+ADDRESSES_MAX = 100
+TAGS_MAX = 10_000
+
+Addresses = Annotated[list[Annotated[str, Meta(max_length=300)]], Meta(max_length=ADDRESSES_MAX)]
 
 UP, SUSPECT, DOWN, LEFT = "up", "suspect", "down", "left"
 
@@ -17,13 +25,13 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
     `addresses` are HOST:PORT where its peer port listens. `life` is new at each start of its core.
     """
 
-    name: str
-    version: str
-    life: int
-    revision: int = 0
-    addresses: list[str] = []
+    name: NodeName
+    version: Annotated[str, Meta(max_length=100)]
+    life: Number
+    revision: Number = 0
+    addresses: Addresses = []
     capacity: Capacity = Capacity(0, 0, 0)
-    tags: list[str] = []
+    tags: Annotated[list[Tag], Meta(max_length=TAGS_MAX)] = []
     draining: bool = False
 
 

@@ -21,6 +21,7 @@ _PARTS = (
     "SELECT task, attempt, node, stream, keeper, size FROM copies ORDER BY 1, 2, 3, 4, 5",
     "SELECT node, writer, at, reason FROM suspicions ORDER BY node, writer, at, reason",
     "SELECT node, tag, at, present FROM tags ORDER BY node, tag",
+    "SELECT digest, task, kind FROM blobs ORDER BY digest, task, kind",
 )
 
 

@@ -32,6 +32,7 @@ from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.queue_messages import Flip
 from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN, end_phase
 from leoronic.core.spec import element_count
+from leoronic.journal import files
 from leoronic.journal import statements as sql
 from leoronic.journal.schema import LIVE, STATE_CODES, STATE_NAMES, STREAM_BITS
 
@@ -88,7 +89,7 @@ class Join:
         for position, (seq, _origin, _node, _number, entry) in enumerate(batch):
             if made < len(rows) and not self._made(entry.task, seq):
                 twins[seq] = self._twin(batch[position], rows[position])
-            elif entry.spec.after:
+            elif entry.spec.after or entry.spec.files:
                 self._add_dependencies(entry)
         return twins
 
@@ -118,6 +119,7 @@ class Join:
     def _replace(self, entry: Submitted, row: tuple[object, ...]) -> None:
         self._connection.execute(sql.REPLACE_TASK, row)
         self._connection.execute("DELETE FROM dependencies WHERE task = ?", (entry.task,))
+        files.forget_brought(self._connection, entry.task)
         self._add_dependencies(entry)
         if element_count(entry.spec) is not None:
             low, high = element_range(entry.task)
@@ -132,6 +134,7 @@ class Join:
             "INSERT OR IGNORE INTO dependencies VALUES (?, ?)",
             [(after.id, entry.task) for after in entry.spec.after],
         )
+        files.note_brought(self._connection, entry.task, entry.spec.files)
 
     # ---- starts ----
 
@@ -163,6 +166,8 @@ class Join:
             self._finished_otherwise(entry, seq, element, code, text)
         if not (_fits(outcome.stdout) and _fits(outcome.stderr)):
             self._note_large(entry, outcome)
+        if outcome.outputs:
+            files.note_left(self._connection, entry.task, outcome.outputs)
 
     def _finished_otherwise(
         self,
@@ -439,4 +444,5 @@ def _task_row(placed: Placed) -> tuple[object, ...]:
         labels,
         spec.redo_of or None,
         element_count(spec),
+        spec.cache_key or None,
     )

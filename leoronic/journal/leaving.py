@@ -31,20 +31,27 @@ def own_live_specs(path: Path, since: float) -> tuple[list[TaskSpec], list[str]]
     with contextlib.suppress(sqlite3.DatabaseError):
         connection = connect_reader(path)
         try:
-            rows = connection.execute(
-                "SELECT e.body, t.held IS NOT NULL, EXISTS (SELECT 1 FROM attempts a "
-                "WHERE a.task = t.id OR (a.task > t.id || '.' AND a.task < t.id || '/')) "
-                "FROM tasks t JOIN entries e ON e.seq = t.entry "
-                "WHERE t.state = 0 AND t.origin = 1 AND t.submitted_at >= ? ORDER BY t.ord LIMIT ?",
-                (since, TASKS_MAX),
-            )
-            for body, held, began in rows:
-                entry = decode(body)
-                assert isinstance(entry, Submitted)
-                if held or (began and entry.spec.on_loss == "hold"):
-                    left.append(entry.task)
-                else:
-                    found.append(msgspec.structs.replace(entry.spec, id=entry.task))
+            read_live_specs(connection, since, found, left)
         finally:
             connection.close()
     return found, left
+
+
+def read_live_specs(
+    connection: sqlite3.Connection, since: float, found: list[TaskSpec], left: list[str]
+) -> None:
+    """As `own_live_specs`, adding to `found` and `left` whatever can be read."""
+    rows = connection.execute(
+        "SELECT e.body, t.held IS NOT NULL, EXISTS (SELECT 1 FROM attempts a "
+        "WHERE a.task = t.id OR (a.task > t.id || '.' AND a.task < t.id || '/')) "
+        "FROM tasks t JOIN entries e ON e.seq = t.entry "
+        "WHERE t.state = 0 AND t.origin = 1 AND t.submitted_at >= ? ORDER BY t.ord LIMIT ?",
+        (since, TASKS_MAX),
+    )
+    for body, held, began in rows:
+        entry = decode(body)
+        assert isinstance(entry, Submitted)
+        if held or (began and entry.spec.on_loss == "hold"):
+            left.append(entry.task)
+        else:
+            found.append(msgspec.structs.replace(entry.spec, id=entry.task))

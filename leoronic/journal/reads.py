@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from leoronic.core.arrays import split_element
+from leoronic.core.blob import FileRef
 from leoronic.core.executor_messages import OpenAttempt
-from leoronic.core.queue_messages import Known, LoadedRun, LoadedTask, LookedUp
+from leoronic.core.needs import need_of
+from leoronic.core.queue_messages import Cached, Known, LoadedRun, LoadedTask, LookedUp
 from leoronic.core.records import LOSSES_MAX
-from leoronic.core.resources import Need, milli
 from leoronic.core.runs import ENDED, LOST, NEVER_BEGAN, STOPPED_AS
 from leoronic.core.spec import TaskSpec
+from leoronic.journal import files
 from leoronic.journal.digest import digest
 from leoronic.journal.join import element_range
 from leoronic.journal.pages import Page, read_page, read_vectors
@@ -70,9 +72,10 @@ class Reads:
         return spec
 
     def specs(self, tasks: list[str]) -> dict[str, TaskSpec]:
-        """The specs of those of `tasks` (or elements) that are still known."""
+        """The specs of those of `tasks` (or elements) that are still known, ready to be run."""
         found = ((task, self.spec(task)) for task in tasks)
-        return {task: spec for task, spec in found if spec is not None}
+        connection = self._connection
+        return {task: files.resolved(connection, s) for task, s in found if s is not None}
 
     def task(self, task: str) -> TaskRow | None:
         """One task by its full id."""
@@ -125,11 +128,16 @@ class Reads:
             found = self._known("id >= ? AND id < ? ORDER BY id LIMIT 3", (ref, ref + "\U0010ffff"))
         return found
 
-    def look_up(self, token: int, refs: list[str]) -> LookedUp:
-        """The answer to `Lookup`; with a token, the specs of tasks named by their ids as well."""
+    def look_up(self, token: int, refs: list[str], keys: Sequence[str] = ()) -> LookedUp:
+        """The answer to `Lookup`; with a token, the specs of tasks named by their ids as well.
+
+        `keys` are cache keys.
+        """
         found = {ref: self.find(ref) for ref in refs}
         exact = [ref for ref, known in found.items() if known and known[0].id == ref]
-        return LookedUp(token, found, self.specs(exact) if token else {})
+        same = {key: files.same_before(self._connection, key) for key in keys}
+        cached = {key: Cached(*one) for key, one in same.items() if one is not None}
+        return LookedUp(token, found, self.specs(exact) if token else {}, cached)
 
     def _known(self, where: str, values: tuple[object, ...]) -> list[Known]:
         rows = self._connection.execute(f"SELECT id, state FROM tasks WHERE {where}", values)
@@ -289,21 +297,17 @@ class Reads:
         losses = sum(row.phase == LOST for row in earlier)
         failures = sum(row.phase == ENDED and not row.winner for row in earlier)
         superseded = any((row.attempt, row.node) > (attempt, node) for row in runs)
-        need = Need(
-            milli(spec.cpus),
-            spec.memory,
-            spec.storage,
-            tuple(sorted(spec.resources.items())),
-            not spec.concurrent,
-        )
         return OpenAttempt(
             task,
             attempt,
-            need,
+            need_of(spec),
             spec.retries - failures,
             spec.on_loss == "hold" or losses + 1 >= LOSSES_MAX,
             runner,
             "cancelled" if self._is_final(task) else STOPPED_AS if superseded else "",
+            bool(spec.files or spec.outputs),
+            spec.outputs,
+            spec.keep_names or spec.workdir == "private",
         )
 
     def _is_final(self, task: str) -> bool:
@@ -311,6 +315,20 @@ class Reads:
         base = self.task(element[0] if element else task)
         assert base is not None, f"attempt of unknown task {task}"
         return base.state is not None or any(a.final_state for a in self.attempts(task))
+
+    # ---- files ----
+
+    def needed(self, digests: Iterable[str]) -> set[str]:
+        """Those of these blobs that live or remembered tasks refer to."""
+        return files.needed(self._connection, digests)
+
+    def needed_page(self, after: str, limit: int) -> list[str]:
+        """At most `limit` blobs that are needed, in order of their names, those after `after`."""
+        return files.needed_page(self._connection, after, limit)
+
+    def left_by(self, task: str) -> tuple[FileRef, ...]:
+        """The files that a task or element left when it ended for good."""
+        return files.left_by(self._connection, task)
 
     # ---- what other nodes are told, and keep ----
 

@@ -8,7 +8,7 @@ is the same on two nodes that hold the same entries, but for the columns that ho
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 
 LIVE = 0
 STATE_CODES = {"succeeded": 1, "failed": 2, "cancelled": 3}
@@ -54,6 +54,7 @@ CREATE TABLE tasks (
   name         TEXT,
   labels       TEXT,                  -- ' k=v k=v ' for searching
   redo_of      TEXT,
+  cache_key    TEXT,                  -- what tasks that do the same have in common
   elements     INTEGER,               -- of an array: how many
   succeeded    INTEGER NOT NULL DEFAULT 0,  -- of an array: elements that are final
   failed       INTEGER NOT NULL DEFAULT 0,
@@ -73,6 +74,13 @@ CREATE INDEX tasks_ended ON tasks(state, ord) WHERE state > 0;
 CREATE INDEX tasks_arrays ON tasks(ord) WHERE elements IS NOT NULL;
 CREATE INDEX tasks_name ON tasks(name, submitted_at) WHERE name IS NOT NULL;
 CREATE INDEX tasks_redo ON tasks(redo_of, submitted_at) WHERE redo_of IS NOT NULL;
+CREATE INDEX tasks_cache ON tasks(cache_key, ended_at) WHERE cache_key IS NOT NULL;
+
+-- Which blobs a task brings (kind 0), or left when it ended (1).
+CREATE TABLE blobs (
+  digest TEXT, task TEXT, kind INTEGER, PRIMARY KEY (digest, task, kind)
+) WITHOUT ROWID;
+CREATE INDEX blobs_task ON blobs(task);
 
 -- Who waits for whom: what a live task runs after is not forgotten before it.
 CREATE TABLE dependencies (parent TEXT, task TEXT, PRIMARY KEY (parent, task)) WITHOUT ROWID;

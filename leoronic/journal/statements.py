@@ -4,8 +4,8 @@ from __future__ import annotations
 
 ADD_TASK = """
 INSERT OR IGNORE INTO tasks(ord, entry, id, origin, number, submitted_at, name, labels, redo_of,
-  elements)
-VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+  elements, cache_key)
+VALUES (?1, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
 """
 TWIN = """
 SELECT t.ord, t.state, t.elements, t.submitted_at, o.node, t.number
@@ -13,7 +13,8 @@ FROM tasks t JOIN origins o ON o.origin = t.origin WHERE t.id = ?
 """
 REPLACE_TASK = """
 UPDATE tasks SET entry = ?1, origin = ?3, number = ?4, submitted_at = ?5, name = ?6, labels = ?7,
-  redo_of = ?8, elements = ?9, succeeded = 0, failed = 0, cancelled = 0 WHERE id = ?2
+  redo_of = ?8, elements = ?9, cache_key = ?10, succeeded = 0, failed = 0, cancelled = 0
+WHERE id = ?2
 """
 COUNT_ELEMENTS = """
 UPDATE tasks SET

@@ -13,7 +13,7 @@ AND ord < coalesce(
   (SELECT ord FROM tasks WHERE submitted_at >= :before ORDER BY ord LIMIT 1), 9223372036854775807
 ) AND NOT EXISTS (
   SELECT 1 FROM dependencies d JOIN tasks c ON c.id = d.task WHERE d.parent = t.id AND c.state = 0
-) ORDER BY ord LIMIT :most
+) AND NOT EXISTS (SELECT 1 FROM tasks o WHERE o.id = t.redo_of) ORDER BY ord LIMIT :most
 """
 _RUN_SEQS = " UNION ALL ".join(
     f"SELECT {column} FROM {table} WHERE task = :id OR (task > :low AND task < :high)"
@@ -36,7 +36,7 @@ _LOOSE = """
 FROM entries WHERE seq < :bound AND seq NOT IN (SELECT seq FROM tags)
 AND seq NOT IN (SELECT seq FROM suspicions)
 """
-_TABLES = ("attempts", "copies", "releases", "doubled")
+_TABLES = ("attempts", "copies", "releases", "doubled", "blobs")
 
 
 def trim(
@@ -45,8 +45,9 @@ def trim(
     """Forget up to `tasks_max` tasks that ended before `before`, in the open transaction.
 
     `stable` {node: number} says which entries every node holds: others are not forgotten, nor are
-    their tasks. What a live task runs after is kept: how it ended may still matter. Returns how
-    many tasks went, and {origin: the highest number that was forgotten}.
+    their tasks. What a live task runs after is kept: how it ended may still matter. So may how its
+    redo ended, and the redo of that: no redo goes before what it redid. Returns how many tasks
+    went, and {origin: the highest number that was forgotten}.
     """
     execute = connection.execute
     bounds = {

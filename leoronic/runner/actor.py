@@ -17,7 +17,8 @@ from collections.abc import Callable
 from typing import Any
 
 from leoronic.core import attempt_events as core
-from leoronic.core.attempts import KILL_PATIENCE_S, Attempts
+from leoronic.core.attempt import KILL_PATIENCE_S
+from leoronic.core.attempts import Attempts
 from leoronic.core.outcome import StreamRef
 from leoronic.core.run import (
     AttemptKey,
@@ -417,7 +418,7 @@ class RunnerActor(Actor):
         if live.group is not None:
             self._old_groups.append(live.group)
             self._remove_old_groups()
-        if live.private_dir is not None:
+        if live.private_dir is not None and not live.run.keep_folder:
             self.context.spawn(_remove_folder(live.private_dir), "remove_folder")
 
         def kept(stdout: StreamRef, stderr: StreamRef) -> None:

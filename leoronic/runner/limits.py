@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from leoronic.core.attempt_events import Event, Exceeded
-from leoronic.core.attempts import MEMORY_LIMIT_MIN, size_text
+from leoronic.core.limits import MEMORY_LIMIT_MIN, size_text
 from leoronic.core.run import Run
 from leoronic.runner import tree
 from leoronic.runner.cgroup import Limits

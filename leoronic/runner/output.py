@@ -30,6 +30,7 @@ from typing import Any
 
 from leoronic.core.outcome import INLINE_BYTES_MAX, StreamRef
 from leoronic.core.run import AttemptKey
+from leoronic.durable import sync_folder
 from leoronic.runner.stream import Stream
 
 RECORD = struct.Struct(">4sIIH")
@@ -293,11 +294,7 @@ def _sync_files(fds: list[int], folder: Path | None) -> OSError | None:
         for fd in fds:
             os.fdatasync(fd)
         if folder is not None:
-            folder_fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder_fd)
-            finally:
-                os.close(folder_fd)
+            sync_folder(folder)
     except OSError as error:
         return error
     return None

@@ -112,8 +112,9 @@ class Starter:
         cwd = self._config.root
         if run.workdir == "private":
             cwd = live.private_dir = self._config.work_dir / f"{run.task}.{run.attempt}"
-            cwd.mkdir(parents=True)
-            on_failure.callback(shutil.rmtree, cwd, ignore_errors=True)
+            cwd.mkdir(parents=True, exist_ok=run.keep_folder)
+            if not run.keep_folder:
+                on_failure.callback(shutil.rmtree, cwd, ignore_errors=True)
         self._limit(live, on_failure)
         stdout, stderr, *stdin = live.write_ends
         live.pid = spawn.spawn(

@@ -93,12 +93,11 @@ class Supervisor(Child):
                 if isinstance(error, StartFailed):
                     raise  # A supervisor, which has said what it was.
                 if isinstance(error, Exception):
-                    self._log.error(
-                        "start_failed",
-                        child=child.name,
-                        reason=_told(error),
-                        exc_info=_traced(error),
-                    )
+                    if _traced(error) is not None:
+                        # What is raised tells the rest to whoever starts it.
+                        self._log.error(
+                            "start_failed", child=child.name, reason=_told(error), exc_info=error
+                        )
                     raise StartFailed(f"{child.name} did not start: {_told(error)}") from error
                 raise
         self._task = asyncio.create_task(self._watch(), name=f"{self.name} (supervisor)")

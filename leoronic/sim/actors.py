@@ -12,8 +12,8 @@ from leoronic.core.queue import QueueMachine
 from leoronic.core.replication import ReplicationMachine
 from leoronic.core.scheduler import SchedulerMachine
 from leoronic.core.view import About
-from leoronic.sim.disk import JournalHost
 from leoronic.sim.hosts import ExecutorHost, MachineHost
+from leoronic.sim.journal import JournalHost
 from leoronic.sim.network import address_of
 
 if TYPE_CHECKING:
@@ -37,12 +37,14 @@ def make_actor(node: SimNode, name: str) -> None:
                 Acquaintance(other, "", addresses)
                 for other, addresses in sorted(node.remembered.items())
             ]
-            members = MembershipMachine(node.id, first_about(node), acquaintances)
+            timeouts = None if node.retention is None else node.retention.timeouts
+            members = MembershipMachine(node.id, first_about(node), acquaintances, timeouts)
             _start(node, MachineHost(node, name, members, steady), membership.Start())
         case "queue":
             _start(node, MachineHost(node, name, QueueMachine(), wall), queue.Start())
         case "scheduler":
             scheduling = SchedulerMachine(node.id, int(wall() * 1_000_000))
+            scheduling = node.disk.switches.hasten(scheduling)
             _start(node, MachineHost(node, name, scheduling, steady), scheduler.Start())
         case _:
             executing = ExecutorMachine(node.id, node.name, node.capacity, ("fixed",))

@@ -229,12 +229,17 @@ class Client:
     def check(self) -> None:
         """Promises, once everything is quiet."""
         facts = self._facts(self._cluster.nodes[0])
-        destroyed = self._cluster.history.destroyed
+        history = self._cluster.history
+        gone = history.destroyed | history.forgotten.anew
+        for task, holders in history.forgotten.carried.items():
+            self.promised.setdefault(task, set()).update(holders)
         for task in sorted(self.promised):
             known = facts.tasks.get(task)
             if known is None:
-                if self.promised[task] <= destroyed:
-                    continue  # all that were named burned
+                if task in history.forgotten.by:
+                    continue  # it was over: see there
+                if self.promised[task] <= gone:
+                    continue  # all that were named burned, or began anew and did not carry it
                 raise Violation("an acknowledged task is never lost", task, task)
             if not known.final:
                 raise Violation("an acknowledged task becomes final", task, task)

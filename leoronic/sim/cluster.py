@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from leoronic.core.queue_messages import Accepted
 from leoronic.core.resources import Capacity
 from leoronic.sim.clock import Clock
 from leoronic.sim.disk import Disk
@@ -11,8 +12,10 @@ from leoronic.sim.history import History
 from leoronic.sim.invariants import Invariants
 from leoronic.sim.network import Network
 from leoronic.sim.node import SimNode
+from leoronic.sim.retention import Retention
 from leoronic.sim.story import Story
 from leoronic.sim.switches import Switches
+from leoronic.sim.trimming import believed
 
 # Whoever could be heard for so long, directly or through another, must not be called dead.
 HEARD_S = 15.0
@@ -22,13 +25,18 @@ EVENTS_MAX = 400_000
 CROWD = 20
 # When many join at once, each has much to say to each.
 MAILBOX_MAX_PER_NODE = 50
+# How long a core takes to stop, and the next to start; on a full disk it tries again.
+ANEW_S = 2.0
+ANEW_AGAIN_S = 10.0
 LETTERS = "abcdefghijkmnpqrstuvwxyz"
 
 
 class Cluster:
     """`nodes` by place; one whose disk is destroyed is replaced there by another."""
 
-    def __init__(self, chance: Random, size: int, switches: Switches) -> None:
+    def __init__(
+        self, chance: Random, size: int, switches: Switches, retention: Retention | None = None
+    ) -> None:
         self.clock = Clock(EVENTS_MAX * size)
         self.story = Story()
         self.history = History()
@@ -37,10 +45,14 @@ class Cluster:
         self.nodes: list[SimNode] = []
         self.gone: list[SimNode] = []
         self.watches: dict[str, Invariants] = {}  # by node id
+        self.retention = retention
+        self.beginning_anew = 0  # how many nodes are about to
+        self.history.forgotten.watches = self.watches
         self._switches = switches
         self._size = size
         self._turn_s = chance.choice((0.0001, 0.001, 0.02))
-        skewed = chance.random() < 0.5
+        # Clocks differ by minutes, and history is kept for days: in minutes they must be right.
+        skewed = chance.random() < 0.5 and retention is None
         for number in range(size):
             node = self._make(f"node{number + 1}", self._capacity(size))
             if skewed:
@@ -69,24 +81,82 @@ class Cluster:
             self.network,
             capacity=capacity,
             observer=watch,
+            retention=self.retention,
         )
+        node.on_rejoin = self._begin_anew_soon
+        node.on_carried = self._note_carried
         node.turn_s = self._turn_s
         node.mailbox_max = max(node.mailbox_max, MAILBOX_MAX_PER_NODE * self._size)
         watch.node = node
         self.watches[node_id] = watch
+        self.history.forgotten.joins(node_id)
         self.network.join(node)
         return node
 
     def replace(self, node: SimNode) -> SimNode:
         """The machine and its disk are gone for ever; one of the same name is made, not started."""
         node.lose_power()
+        self.history.destroyed.add(node.id)
+        return self._swap(node)
+
+    def _swap(self, node: SimNode) -> SimNode:
+        """Another, with an empty disk and a new id, takes its place."""
         node.gone = True
         self.network.remove(node.id)
-        self.history.destroyed.add(node.id)
         self.gone.append(node)
         fresh = self._make(node.name, node.capacity)
         self.nodes[self.nodes.index(node)] = fresh
         return fresh
+
+    # ---- beginning anew: as `life.py` and `actors/carrying.py` do it ----
+
+    def _begin_anew_soon(self, node: SimNode, reason: str) -> None:
+        """The order is on its disk; the core stops in a moment."""
+        if node.id not in self.history.forgotten.anew:
+            self.story.tell(self.clock.now, "fault", f"{node.name} begins anew: {reason}")
+            self.history.forgotten.begins_anew(node.id, believed(node), reason)
+            self.beginning_anew += 1
+            self._begin_anew_after(node, ANEW_S)
+
+    def _begin_anew_after(self, node: SimNode, at_most_s: float) -> None:
+        self.clock.after(self.chance.random() * at_most_s, lambda: self._begin_anew(node))
+
+    def _begin_anew(self, node: SimNode) -> None:
+        if node.gone:
+            self.beginning_anew -= 1  # it burned meanwhile
+        elif node.asleep or node.disk.full == 2:
+            # Nothing is given up before the order to do so is safe.
+            self._begin_anew_after(node, ANEW_AGAIN_S)
+        else:
+            node.kill_core()
+            node.kill_runner()
+            fresh = self._with_new_identity(node)
+            self.clock.after(self.chance.random() * ANEW_S, lambda: self._start_anew(fresh))
+
+    def _with_new_identity(self, node: SimNode) -> SimNode:
+        assert self.retention is not None
+        carried = node.disk.leave(node.time.wall() - self.retention.keep_s)
+        fresh = self._swap(node)
+        fresh.carried = node.carried | {spec.id: spec for spec in carried}
+        fresh.time, fresh.files, fresh.remembered = node.time, node.files, node.remembered
+        fresh.disk.full, fresh.disk.commit_s = node.disk.full, node.disk.commit_s
+        fresh.turn_s, fresh.on_message = node.turn_s, node.on_message
+        return fresh
+
+    def _start_anew(self, node: SimNode) -> None:
+        self.beginning_anew -= 1
+        if not node.up and not node.gone:
+            node.start_core()
+
+    def _note_carried(self, tasks: list[str], node: str, accepted: Accepted) -> None:
+        for task in tasks:
+            holders = self.history.forgotten.carried.setdefault(task, set())
+            holders.update((node, *accepted.held_by))
+
+    @property
+    def moving(self) -> bool:
+        """Whether some node is about to begin anew, or carries something."""
+        return self.beginning_anew > 0 or any(node.carried for node in self.nodes)
 
     def watch(self, node: SimNode) -> Invariants:
         """What watches this node."""

@@ -23,7 +23,7 @@ class QueueView:
     """What this life of the queue has been told: some beginning of what is on its disk."""
 
     def __init__(self, disk: Facts) -> None:
-        self.facts = Facts()
+        self.facts = Facts(disk.forgotten)
         self._disk = disk
         self._heard = 0
 

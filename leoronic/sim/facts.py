@@ -6,10 +6,11 @@ shares no code with the queue or the tables; where the two disagree, one of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from leoronic.core.entries import (
     Cancelled,
+    Entry,
     Finished,
     Held,
     Lost,
@@ -22,6 +23,8 @@ from leoronic.core.spec import TaskSpec, element_count
 from leoronic.sim.story import Violation
 
 LOSSES_MAX = 5
+
+_NOTHING: Mapping[str, set[str]] = {}
 
 RunKey = tuple[int, str]
 """(attempt, node)."""
@@ -136,11 +139,16 @@ class TaskFacts:
 
 
 class Facts:
-    """All that the entries of one node say. `log` are these, in its local order."""
+    """All that the entries of one node say. `log` are these, in its local order.
 
-    def __init__(self) -> None:
+    `forgotten` are the tasks that nodes have forgotten, and these nodes: who comes later may never
+    hear of them.
+    """
+
+    def __init__(self, forgotten: Mapping[str, set[str]] = _NOTHING) -> None:
         self.tasks: dict[str, TaskFacts] = {}
         self.log: list[Numbered] = []
+        self.forgotten = forgotten
 
     def base(self, id: str) -> TaskFacts:
         """The task of this id or of this element."""
@@ -161,6 +169,8 @@ class Facts:
         """One more entry is on this node's disk. Returns the task it is about, or ''."""
         self.log.append(numbered)
         entry = numbered.entry
+        if self.forgotten and self._is_forgotten(entry):
+            return ""
         match entry:
             case Submitted():
                 self._submitted(numbered.origin, entry)
@@ -187,6 +197,13 @@ class Facts:
         about = self.base(entry.task)
         about.settle(entry.task)
         return about.id
+
+    def _is_forgotten(self, entry: Entry) -> bool:
+        """Whether it is about a task that others have forgotten, and that was never told here."""
+        if isinstance(entry, Submitted):
+            return False
+        task = getattr(entry, "task", "").partition(".")[0]
+        return task in self.forgotten and task not in self.tasks
 
     def _submitted(self, origin: str, entry: Submitted) -> None:
         known = self.tasks.get(entry.task)

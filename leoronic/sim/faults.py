@@ -65,6 +65,8 @@ class Faults:
                 "left": self._leave,
                 "all down": self._all_down,
             }
+        if cluster.retention is not None:
+            del kinds["clock set"]
         if len(cluster.nodes) >= CROWD:
             kinds = {name: kinds[name] for name in CROWD_KINDS}
         # Some seeds know one kind of fault, some all, and a few none.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from leoronic.core.entries import Entry, Finished, Lost, Numbered, Started, Submitted, Suspected
+from leoronic.sim.forgotten import Forgotten
 from leoronic.sim.story import Violation
 
 Vector = dict[str, int]
@@ -36,6 +37,7 @@ class History:
         self.left: set[str] = set()
         self.destroyed: set[str] = set()
         self.suspicions = 0
+        self.forgotten = Forgotten()
         self._written: dict[tuple[str, int], _Written] = {}
 
     def writes(self, numbered: Numbered, knew: Vector) -> None:
@@ -123,8 +125,11 @@ class History:
                     task,
                 )
 
-    def takes(self, taker: str, numbered: Numbered, holds: Vector) -> None:
-        """`taker` writes another's entry while it `holds` these: was all that caused it there?"""
+    def takes(self, taker: str, numbered: Numbered, holds: Vector, skipped: Vector) -> None:
+        """`taker` writes another's entry while it `holds` these: was all that caused it there?
+
+        What was `skipped` has been forgotten.
+        """
         written = self._written.get((numbered.origin, numbered.number))
         if written is None or written.entry != numbered.entry:
             raise Violation(
@@ -133,7 +138,8 @@ class History:
                 getattr(numbered.entry, "task", ""),
             )
         for origin, number in written.knew.items():
-            if holds.get(origin, 0) < number and origin != taker:
+            held = max(holds.get(origin, 0), skipped.get(origin, 0))
+            if held < number and origin != taker:
                 raise Violation(
                     "cause comes before effect",
                     f"{taker} takes {numbered} without {origin} {number}",

@@ -10,13 +10,14 @@ from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import NodeDown
 from leoronic.core.resources import Capacity, milli
 from leoronic.core.run import AttemptKey, Run
+from leoronic.core.runs import STOPPED_WITH_NODE
 from leoronic.core.spec import bash_text
 from leoronic.journal.schema import STATE_CODES
 from leoronic.sim.clock import Clock
 from leoronic.sim.decisions import QueueView, SchedulerView
-from leoronic.sim.disk import JournalHost
 from leoronic.sim.facts import LOSSES_MAX, Facts, Part
 from leoronic.sim.history import History, Vector
+from leoronic.sim.journal import JournalHost
 from leoronic.sim.node import SimNode
 from leoronic.sim.observer import Observer
 from leoronic.sim.story import Story, Violation
@@ -38,7 +39,7 @@ class Invariants(Observer):
         *,
         heard: Callable[[str, str], str],
     ) -> None:
-        self.facts = Facts()
+        self.facts = Facts(history.forgotten.by)
         self.have: Vector = {}
         self.node: SimNode
         self._clock = clock
@@ -60,14 +61,14 @@ class Invariants(Observer):
     def _tell(self, who: str, what: object) -> None:
         self._story.tell(self._clock.now, f"{self._name}.{who}", what)
 
-    def committed(self, entries: list[Numbered]) -> None:
+    def committed(self, entries: list[Numbered], skipped: Vector) -> None:
         """Entries reached the disk."""
         touched: dict[str, None] = {}
         for numbered in entries:
             if numbered.origin == self.node.id:
                 self._writes(numbered)
             else:
-                self._history.takes(self.node.id, numbered, self.have)
+                self._history.takes(self.node.id, numbered, self.have, skipped)
                 self._tell("takes", numbered)
             if self.have.get(numbered.origin, 0) >= numbered.number:
                 raise Violation("an entry is taken once", f"{numbered} again", "")
@@ -75,9 +76,20 @@ class Invariants(Observer):
             task = self.facts.happens(numbered)
             if task:
                 touched[task] = None
+        for origin, number in skipped.items():
+            self.have[origin] = max(number, self.have.get(origin, 0))
         for task in touched:
             self.final_stays_final(task)
             self.the_tables_are_the_join(task)
+            self._history.forgotten.does_not_live_again(task, self)
+
+    def forgets(
+        self, before: float, members: list[str], tasks: set[str], places: set[tuple[str, int]]
+    ) -> None:
+        """Something was forgotten, maybe."""
+        for task in sorted(tasks):
+            self._tell("disk", f"forgets {task}")
+        self._history.forgotten.happens(self, before, members, tasks, places)
 
     def _writes(self, numbered: Numbered) -> None:
         entry = numbered.entry
@@ -216,7 +228,9 @@ class Invariants(Observer):
         run = self.facts.part(entry.task).runs.get((entry.attempt, entry.node))
         ended = run is not None and run.end
         lives = self._ran.get(key) == self._runner_life and self.node.runner is not None
-        if not ended and lives and self.node.id not in self._history.left:
+        # What a node ends because it stops is told once it has ended.
+        stopped = entry.suspicion == STOPPED_WITH_NODE and key not in self._running
+        if not ended and lives and not stopped and self.node.id not in self._history.left:
             raise Violation(
                 "only what can't be accounted for is lost",
                 f"{key} is recorded as lost ({entry.suspicion}), and the runner that ran it lives",
@@ -267,6 +281,10 @@ class Invariants(Observer):
         row = journal.journal.connection.execute(
             "SELECT state FROM tasks WHERE id = ?", (task,)
         ).fetchone()
+        if self.node.id in self._history.forgotten.by.get(task, ()):
+            if row is not None:
+                raise Violation("nothing that was forgotten lives again", task, task)
+            return
         if row is None:
             raise Violation("nothing is lost", f"{task} is not in the tables", task)
         expected = STATE_CODES.get(self.facts.tasks[task].final, 0)

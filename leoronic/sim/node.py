@@ -11,30 +11,40 @@ from collections.abc import Callable
 from random import Random
 
 from leoronic.core.effects import Asked, Attached, Detached, Effect
+from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import Abandon
 from leoronic.core.membership_messages import Leave, Remember
 from leoronic.core.peer import RECEIVERS, Heartbeat, LinkDown, LinkUp, PeerMessage
 from leoronic.core.queue_messages import QueueStarted, Watching
+from leoronic.core.replication_messages import Rejoin
 from leoronic.core.resources import Capacity
 from leoronic.core.run import FromRunner, ToRunner
+from leoronic.core.spec import TaskSpec
 from leoronic.core.view import About
 from leoronic.errors import ActorGone, LeoronicError
 from leoronic.sim.actors import ACTORS, about, make_actor
+from leoronic.sim.carrying import Carrier, Told
 from leoronic.sim.clock import Clock, MachineClock
 from leoronic.sim.disk import Disk
 from leoronic.sim.hosts import Mailbox
 from leoronic.sim.link import Link
 from leoronic.sim.network import Network
 from leoronic.sim.observer import Observer
+from leoronic.sim.retention import Retention
 from leoronic.sim.runner import RunnerHost
 from leoronic.sim.story import Story, Violation
+from leoronic.sim.trimming import Trimmer
 
 # From telling the others that it leaves to the end of the process.
 LEAVE_S = 0.5
+# As `leoronic/life.py`.
+ABANDON_S = 8.0
+ASK_AGAIN_S = 0.05
 # A node whose steps take longer is not well.
 TURN_S_MAX = 0.02
 # A small world never fills a mailbox; one that grows to this is being flooded.
 MAILBOX_MAX = 2000
+
 
 Answer = Callable[[object, LeoronicError | None], None]
 """Told the result of a call, or its error."""
@@ -54,6 +64,7 @@ class SimNode:
         *,
         capacity: Capacity,
         observer: Observer,
+        retention: Retention | None = None,
     ) -> None:
         self.id = disk.node_id
         self.name = name
@@ -74,6 +85,11 @@ class SimNode:
         self.up = False
         self.busy = False  # a restart is under way
         self.gone = False  # for ever
+        self.away = False  # until further notice: nobody starts it
+        self.retention = retention
+        self.carried: dict[str, TaskSpec] = {}  # by id: what it took along as it began anew
+        self.on_carried: Told | None = None
+        self.on_rejoin: Callable[[SimNode, str], None] | None = None
         self.disturbed_at = 0.0
         self.doubles = False
         self.on_message: Callable[[object], None] | None = None
@@ -141,7 +157,10 @@ class SimNode:
             assert isinstance(message, Remember)
             self.remembered.update(message.members)
         elif to == "peers":
-            # Everybody here is honest, and no disk forgets.
+            if isinstance(message, Rejoin) and self.on_rejoin is not None:
+                self.on_rejoin(self, message.reason)
+                return
+            # Everybody here is honest, and nobody is away for longer than history is kept.
             raise Violation("nobody is taken for a liar", f"{self.name}: {message}")
         elif to == "runner_host":
             self.link.send(message)  # type: ignore[arg-type]
@@ -197,6 +216,9 @@ class SimNode:
         self.up = self.busy = True
         self.life += 1
         self._start_from("journal")
+        Carrier(self, self.on_carried).begin()
+        if self.retention is not None:
+            Trimmer(self, self.retention).begin()
 
     def _start_from(self, name: str) -> None:
         life = self.life
@@ -277,10 +299,21 @@ class SimNode:
         """It is stopped in order: tells the others, ends what runs, and goes."""
         if not self.up or self.busy or self.clock.now < self._awake_at:
             return
-        self.observer.leaves()
-        self.send("runner", Abandon())
-        self.send("membership", Leave())
         self._leaving_life = self.life
+        self.send("runner", Abandon())
+        self._leave_when_idle(self.clock.now + ABANDON_S)
+
+    def _leave_when_idle(self, until: float) -> None:
+        """As `leoronic/life.py`: the others are told once nothing runs, or after a while."""
+        if self._leaving_life != self.life or not self.up:
+            return
+        executor = getattr(self.actors.get("runner"), "machine", None)
+        idle = isinstance(executor, ExecutorMachine) and executor.is_idle
+        if not idle and self.clock.now < until:
+            self.clock.after(ASK_AGAIN_S, lambda: self._leave_when_idle(until))
+            return
+        self.observer.leaves()
+        self.send("membership", Leave())
         self.clock.after(LEAVE_S, self.finish_leaving)
 
     def finish_leaving(self) -> None:

@@ -60,7 +60,7 @@ class NodeFaults:
         """Start it again."""
 
         def start() -> None:
-            if not node.up and not node.gone:
+            if not node.up and not node.gone and not node.away:
                 node.start_core()
 
         self._later(most_s, start)

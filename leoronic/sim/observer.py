@@ -10,8 +10,19 @@ from leoronic.core.run import AttemptKey, Run
 class Observer:
     """What sees everything of one node; the invariants override it."""
 
-    def committed(self, entries: list[Numbered]) -> None:
-        """These entries are on disk now, in this order."""
+    def committed(self, entries: list[Numbered], skipped: dict[str, int]) -> None:
+        """These entries are on disk now, in this order.
+
+        `skipped`: up to where all is held or forgotten now, if something was forgotten anywhere.
+        """
+
+    def forgets(
+        self, before: float, members: list[str], tasks: set[str], places: set[tuple[str, int]]
+    ) -> None:
+        """What ended `before` was forgotten: these tasks, and entries (origin, number).
+
+        `members` are the nodes that were asked what they hold.
+        """
 
     def loads_live(self, life: int) -> None:
         """The journal tells the queue of this life all that is on disk now."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from leoronic.core.entries import Entry, Finished, Started
 from leoronic.core.peer import Probe
 from leoronic.core.queue_messages import StopAttempt
+from leoronic.core.scheduler import SchedulerMachine
 from leoronic.journal.journal import Journal
 from leoronic.journal.schema import STATE_CODES
 
@@ -19,21 +20,24 @@ SUPERSEDED = "superseded"
 @dataclass(frozen=True)
 class Switches:
     """What works. `nodes`: how many, 0 for what the seed says. `faults`: these alone, if any.
-    `fickle`: outcomes depend on where a task runs.
+    `fickle`: outcomes depend on where a task runs. `retention`: history is kept for seconds.
 
     `fsync`: what was committed survives a power cut. `fence`: the journal refuses starts that come
     too late, old assignments are marked stale, superseded runs are stopped. `tie_break`: of two
     outcomes the same one counts everywhere, not the last that arrived. `probes`: others are asked
-    before a node is given up.
+    before a node is given up. `awaits_entries`: who begins to own tasks waits for the entries that
+    an executor's offer stands on.
     """
 
     fsync: bool = True
     fence: bool = True
     tie_break: bool = True
     probes: bool = True
+    awaits_entries: bool = True
     nodes: int = 0
     faults: tuple[str, ...] = ()
     fickle: bool = False
+    retention: bool = False
 
     def lets_pass(self, message: object) -> bool:
         """Whether a message that a machine sends is sent."""
@@ -51,8 +55,24 @@ class Switches:
             _let_the_last_win(journal)
         return journal
 
+    def hasten(self, scheduler: SchedulerMachine) -> SchedulerMachine:
+        """The scheduler, with what is switched off taken out of it."""
+        if not self.awaits_entries:
+            _believe_offers_alone(scheduler)
+        return scheduler
+
 
 INTACT = Switches()
+
+
+def _believe_offers_alone(scheduler: SchedulerMachine) -> None:
+    barriers = scheduler.pictures.barriers
+    heard = barriers.heard
+
+    def hasty(node: str, seen: int, number: int, now: float, *, alone: bool) -> bool:
+        return heard(node, seen, 0, now, alone=alone)
+
+    barriers.heard = hasty  # type: ignore[method-assign]
 
 
 def _take_every_start(journal: Journal) -> None:

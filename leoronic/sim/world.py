@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from leoronic.sim.agreement import all_agree, check_agreement
+from leoronic.sim.away import AWAY_FROM_S, Away
+from leoronic.sim.bounded import everything_is_forgotten
 from leoronic.sim.client import Client
 from leoronic.sim.cluster import CROWD, Cluster
 from leoronic.sim.faults import Faults
@@ -28,6 +30,7 @@ from leoronic.sim.quiet import (
     the_entries_alone_give_the_same,
     waits_for_a_time,
 )
+from leoronic.sim.retention import short_retention
 from leoronic.sim.split import Split
 from leoronic.sim.story import Story, Violation
 from leoronic.sim.switches import INTACT, Switches
@@ -56,6 +59,9 @@ REPLAYS_MAX = 3
 SIZES = {1: 25, 2: 10, 3: 28, 4: 17, 5: 10, 6: 4, 7: 3, 9: 3}
 # The share of seeds in which outcomes depend on the node.
 FICKLE_SHARE = 0.05
+# The share of seeds in which history is kept for seconds; what goes on there takes its time.
+SHORT_SHARE = 0.06
+SHORT_NODES_MAX = 5
 # What a node does, all the others do with it: large clusters have less to do, at most so much.
 SUBMISSIONS_MAX = 72
 
@@ -90,15 +96,19 @@ class World:
         chance = self.chance = Random(seed)
         [size] = chance.choices(list(SIZES), list(SIZES.values()))
         size = switches.nodes or size
-        self.cluster = Cluster(chance, size, switches)
+        short = switches.retention or (size <= SHORT_NODES_MAX and chance.random() < SHORT_SHARE)
+        retention = short_retention(chance) if short else None
+        self.cluster = Cluster(chance, size, switches, retention)
         self.clock = self.cluster.clock
         self.story = self.cluster.story
-        split = size > 1 and chance.random() < 0.1
+        split = size > 1 and retention is None and chance.random() < 0.1
         mix = Mix(chance, size)
         if split:
             mix.make_simple()
         elif size > 1 and (chance.random() < FICKLE_SHARE or switches.fickle):
             mix.make_fickle()
+        if retention is not None:
+            mix.own_id = 0.0  # one that was forgotten is free again
         capacities = {node.name: node.capacity for node in self.cluster.nodes}
         self.client = Client(self.cluster, chance, Maker(chance, mix, capacities))
         longest_s = 3600.0 if size == 1 else 180.0 / math.sqrt(size)
@@ -106,6 +116,10 @@ class World:
         if size >= CROWD:
             self._length_s = 10.0
         self.faults = Faults(self.cluster, chance, self._length_s, switches.faults)
+        self.away: Away | None = None
+        if retention is not None and size > 1:
+            self._length_s += AWAY_FROM_S + retention.away_s
+            self.away = Away(self.cluster, chance, self.faults)
         self.split: Split | None = None
         if split:
             self._length_s += 90.0
@@ -120,6 +134,8 @@ class World:
             self.faults.begin()
         else:
             self.split.begin(self._length_s)
+        if self.away is not None:
+            self.away.begin()
         self._plan_work()
         self.clock.run(self._length_s)
         self.faults.heal()
@@ -228,7 +244,7 @@ class World:
         )
 
     def _unfinished(self) -> bool:
-        if any(node.busy for node in self.cluster.nodes):
+        if self.cluster.moving or any(node.busy for node in self.cluster.nodes):
             return True
         return any(True for watch in self._watches() for _ in watch.facts.lives())
 
@@ -248,7 +264,9 @@ class World:
                 break
 
     def _is_settled(self) -> bool:
-        if self.client.trying or not all(is_quiet(node) for node in self.cluster.nodes):
+        if self.client.trying or self.cluster.moving:
+            return False
+        if not all(is_quiet(node) for node in self.cluster.nodes):
             return False
         return all_agree(self.cluster)
 
@@ -267,7 +285,10 @@ class World:
             the_entries_alone_give_the_same(node, self.cluster.watch(node))
         for node in nodes:
             nothing_leaks(node, self.cluster.watch(node))
-        if self.split is None and self.faults.peaceful and self.cluster.history.suspicions:
+        if self.cluster.retention is not None:
+            everything_is_forgotten(self.cluster, self.cluster.retention)
+        peaceful = self.split is None and self.away is None and self.faults.peaceful
+        if peaceful and self.cluster.history.suspicions:
             raise Violation("nobody is suspected in peace", f"{self.cluster.history.suspected}")
 
 

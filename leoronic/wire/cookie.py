@@ -14,12 +14,11 @@ import os
 import stat
 from pathlib import Path
 
+from leoronic.core.cookie import COOKIE_LENGTH_MAX, check_cookie
+from leoronic.durable import replace_file
 from leoronic.errors import BadRequest
 
 COOKIE_LENGTH = 32
-# The fingerprint is public, so guesses can be tried at leisure: what can be guessed is refused.
-COOKIE_LENGTH_MIN = 20
-COOKIE_LENGTH_MAX = 1024
 COOKIES_MAX = 4
 FINGERPRINT_LENGTH = 8
 
@@ -30,19 +29,6 @@ _SALT = b"leoronic cookie 1"
 def new_cookie() -> str:
     """A fresh cookie: 160 random bits as letters and digits that none can confuse."""
     return "".join(_ALPHABET[byte & 31] for byte in os.urandom(COOKIE_LENGTH))
-
-
-def check_cookie(cookie: str) -> str:
-    """`cookie`, without white space around it. Raises `BadRequest` if it cannot be one."""
-    cookie = cookie.strip()
-    if not cookie.isprintable() or len(cookie) > COOKIE_LENGTH_MAX:
-        raise BadRequest("that is no cookie: `leoronic join` prints one")
-    if len(cookie) < COOKIE_LENGTH_MIN:
-        raise BadRequest(
-            f"a cookie of {len(cookie)} characters can be guessed: take the one that "
-            f"`leoronic join` prints, or at least {COOKIE_LENGTH_MIN} random characters"
-        )
-    return cookie
 
 
 def read_cookies(path: Path) -> list[str]:
@@ -85,19 +71,7 @@ def write_cookies(path: Path, cookies: list[str]) -> None:
     """
     assert 1 <= len(cookies) <= COOKIES_MAX
     text = "".join(check_cookie(cookie) + "\n" for cookie in cookies)
-    new = path.with_name(path.name + ".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    replace_file(path, text.encode())
 
 
 def keep_cookie(path: Path, given: str | None = None) -> list[str]:

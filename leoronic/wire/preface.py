@@ -5,9 +5,11 @@ Each side sends one line; who called goes first. From the two lines both sides c
     leoronic protocol=1-2 clusters=3f2a90c1,77b0e4d2 version=0.3.0
 
 `protocol` is the lowest and the highest version of the protocol that it speaks, `clusters` the
-fingerprints of the cookies that it accepts, `version` that of its program, for people. What else
-stands there is ignored. Nothing of it is secret, and none of it is believed for long: the Hello
-inside TLS repeats what matters.
+fingerprints of the cookies that it accepts, `version` that of its program, for people. `for` says
+what the connection is for, if not for the messages of nodes; who takes it as such repeats the word
+in its own line, who does not (or does not know it) leaves it out. What else stands there is
+ignored. Nothing of it is secret, and none of it is believed for long: what is first said inside TLS
+repeats what matters.
 """
 
 from __future__ import annotations
@@ -25,21 +27,27 @@ MAGIC = "leoronic"
 _FINGERPRINT = re.compile(r"[0-9a-f]{8}")
 _RANGE = re.compile(r"(\d{1,6})-(\d{1,6})")
 _VERSION = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
+_PURPOSE = re.compile(r"[a-z-]{0,16}")
 
 
 class Preface(NamedTuple):
-    """One side's line. `clusters`: fingerprints, that of the current cookie first."""
+    """One side's line. `clusters`: fingerprints, that of the current cookie first.
+
+    `purpose`: what the connection is for, empty for the messages of nodes.
+    """
 
     clusters: tuple[str, ...]
     version: str
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
+    purpose: str = ""
 
     def encode(self) -> bytes:
         """The line, with its end."""
+        purpose = f" for={self.purpose}" if self.purpose else ""
         line = (
             f"{MAGIC} protocol={self.protocol_min}-{self.protocol_max} "
-            f"clusters={','.join(self.clusters)} version={self.version}\n"
+            f"clusters={','.join(self.clusters)} version={self.version}{purpose}\n"
         )
         assert len(line) <= LINE_BYTES_MAX
         return line.encode()
@@ -70,16 +78,18 @@ def decode_preface(line: bytes) -> Preface:
     protocol = _RANGE.fullmatch(fields.get("protocol", ""))
     clusters = fields.get("clusters", "").split(",")
     version = fields.get("version", "")
+    purpose = fields.get("for", "")
     if (
         protocol is None
         or not all(_FINGERPRINT.fullmatch(cluster) for cluster in clusters)
         or not _VERSION.fullmatch(version)
+        or not _PURPOSE.fullmatch(purpose)
     ):
         raise ProtocolError("what speaks there sends a damaged greeting")
     lowest, highest = int(protocol[1]), int(protocol[2])
     if not 0 < lowest <= highest:
         raise ProtocolError(f"it speaks protocol {lowest} to {highest}, which cannot be")
-    return Preface(tuple(clusters), version, lowest, highest)
+    return Preface(tuple(clusters), version, lowest, highest, purpose)
 
 
 def agree(ours: Preface, theirs: Preface) -> Agreed | Mismatch:

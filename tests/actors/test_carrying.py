@@ -60,7 +60,7 @@ def test_an_order_without_a_journal(tmp_path: Path) -> None:
     assert "why; it takes a new identity" == begin_anew(tmp_path, 0.0)
 
 
-@pytest.mark.parametrize("fails", ["_write", "set_aside", "unlink"])
+@pytest.mark.parametrize("fails", ["replace_file", "set_aside", "unlink"])
 def test_a_power_cut_in_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
@@ -97,7 +97,7 @@ class Home:
     """A carrying actor beside a queue that answers by `answer`, in a node that is not ready yet."""
 
     def __init__(self, folder: Path, *specs: TaskSpec) -> None:
-        carrying._write(folder / "carried.json", carrying._encoder.encode(list(specs)))
+        carrying.replace_file(folder / "carried.json", carrying._encoder.encode(list(specs)))
         self.path = folder / "carried.json"
         self.nodes = Nodes(lambda: "me", "attic")
         self.answers: list[Exception] = []

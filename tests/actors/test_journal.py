@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from leoronic.actors import journal as module
+from leoronic.actors import journal_arrivals, journal_commit, journal_reading
 from leoronic.actors.journal import JournalActor, Trim
 from leoronic.core.entries import Cancelled, Entry, Finished, Started, Submitted, Tagged, encode
 from leoronic.core.executor_messages import LoadOpen, Open
@@ -156,7 +156,7 @@ async def test_refused_starts_are_named(path: Path) -> None:
 
 async def test_a_big_append_is_told_in_slices(path: Path) -> None:
     """In order, and answered once."""
-    count = 2 * module.SLICE_ENTRIES + 1
+    count = 2 * journal_commit.SLICE_ENTRIES + 1
     async with desk(path) as on:
         on.append(1, *(submitted(f"t{n}") for n in range(count)))
         messages = await on.queue.first(4)
@@ -212,8 +212,8 @@ async def test_a_patient_take_shares_the_next_commit(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If one was just made, so that another is likely; what is not patient waits for nothing."""
-    monkeypatch.setattr(module, "BUSY_S", 60.0)
-    monkeypatch.setattr(module, "PATIENCE_S", 60.0)
+    monkeypatch.setattr(journal_arrivals, "BUSY_S", 60.0)
+    monkeypatch.setattr(journal_arrivals, "PATIENCE_S", 60.0)
     async with desk(path) as on:
         await on.written(submitted("a"))
         on.journal.cast_nowait(Take(7, [body("m", 1, submitted("b"))], patient=True))
@@ -233,8 +233,8 @@ async def test_patience_has_an_end(
     path: Path, monkeypatch: pytest.MonkeyPatch, busy_s: float
 ) -> None:
     """Nothing comes to be written beside it; on an idle node there is none."""
-    monkeypatch.setattr(module, "BUSY_S", busy_s)
-    monkeypatch.setattr(module, "PATIENCE_S", 0.001 if busy_s else 60.0)
+    monkeypatch.setattr(journal_arrivals, "BUSY_S", busy_s)
+    monkeypatch.setattr(journal_arrivals, "PATIENCE_S", 0.001 if busy_s else 60.0)
     async with desk(path) as on:
         await on.written(submitted("a"))
         on.journal.cast_nowait(Take(7, [body("m", 1, submitted("b"))], patient=True))
@@ -263,7 +263,7 @@ async def test_flips_are_told(path: Path) -> None:
 
 async def test_a_big_take_is_told_in_slices(path: Path) -> None:
     """And answered once; what follows a fault in it is left out."""
-    count = module.SLICE_ENTRIES + 1
+    count = journal_commit.SLICE_ENTRIES + 1
     bodies = [body("m", n, submitted(f"t{n}")) for n in range(1, count + 1)]
     async with desk(path) as on:
         on.journal.cast_nowait(Take(1, bodies))
@@ -310,7 +310,7 @@ async def test_pages_and_the_vector(path: Path) -> None:
 
 async def test_a_start_waits_for_its_task(path: Path, monkeypatch: Any) -> None:
     """The task comes with what others wrote; what does not wait for it goes first."""
-    monkeypatch.setattr(module, "UNKNOWN_S", 3600.0)
+    monkeypatch.setattr(journal_arrivals, "UNKNOWN_S", 3600.0)
     async with desk(path) as on:
         on.append(1, Started("a", 1, "n", 1.0), sender="runner", specs=True)
         on.append(2, Tagged("n", "t", 1.0), sender="runner")
@@ -323,7 +323,7 @@ async def test_a_start_waits_for_its_task(path: Path, monkeypatch: Any) -> None:
 
 async def test_a_start_of_what_nobody_has_is_refused(path: Path, monkeypatch: Any) -> None:
     """Once it has waited long enough."""
-    monkeypatch.setattr(module, "UNKNOWN_S", 0.0)
+    monkeypatch.setattr(journal_arrivals, "UNKNOWN_S", 0.0)
     async with desk(path) as on:
         on.append(1, Started("a", 1, "n", 1.0), sender="runner", specs=True)
         none = frozenset({("a", 1)})
@@ -478,7 +478,7 @@ async def test_look_up(path: Path) -> None:
 
 async def test_commands_are_searched_in_slices(path: Path, monkeypatch: Any) -> None:
     """All live ones, however many; meanwhile others are served."""
-    monkeypatch.setattr(module, "SLICE_ENTRIES", 3)
+    monkeypatch.setattr(journal_reading, "SLICE_ROWS", 3)
     async with desk(path) as on:
         await on.written(*(submitted(f"t{n}", f"make {n % 2}") for n in range(10)))
         await on.written(Cancelled("t1", 2.0))
@@ -493,7 +493,7 @@ async def test_a_scan_of_long_commands_pauses_and_misses_none(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even where the time for one slice is over after each command."""
-    monkeypatch.setattr("leoronic.actors.journal.SCAN_SLICE_S", -1.0)
+    monkeypatch.setattr("leoronic.actors.journal_reading.SCAN_SLICE_S", -1.0)
     async with desk(path) as on:
         await on.written(*(submitted(f"t{i}", f"make {i % 2}") for i in range(10)))
         on.journal.cast_nowait(MatchCommands("queue", "make 1"))

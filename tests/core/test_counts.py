@@ -80,10 +80,10 @@ def test_counts_that_are_kept_equal_counts_made_anew(steps: list[Entry | View]) 
     """Whatever happens: singles, graphs, arrays and their elements, classes no node can run."""
     tasks = Tasks()
     for number, step in enumerate(steps, 1):
-        tasks.at(float(number))
+        tasks.now = float(number)
         if isinstance(step, View):
             tasks.see(step)
         else:
             tasks.apply(Numbered("nm"[number % 2], number, step))
-        tasks.feed()
+        tasks.windows.feed()
         assert counted_one_by_one(tasks) == tasks.count_singles()

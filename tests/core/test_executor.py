@@ -54,6 +54,7 @@ from leoronic.core.run import (
     Spawned,
     StartNow,
 )
+from leoronic.core.runs import STOPPED_WITH_NODE
 from leoronic.core.sharing import INTEREST_S, KEEP_S
 from leoronic.core.spec import TaskSpec
 from leoronic.core.view import AskView, Standing
@@ -95,13 +96,16 @@ class Executor:
         self.machine = ExecutorMachine("n", "name", capacity, ("fixed",))
         self.token = 0
         self.to_membership: list[object] = []
+        self.to_store: list[object] = []
 
     def told(self, message: object, now: float = NOW) -> list[Effect]:
-        """What it says to `message`, membership apart; tokens of appends become 0."""
+        """What it says to `message`; membership and files apart. Tokens of appends become 0."""
         effects = []
         for effect in self.machine.handle(message, now):
             if isinstance(effect, Send) and effect.to == "membership":
                 self.to_membership.append(effect.message)
+            elif isinstance(effect, Send) and effect.to == "file_store":
+                self.to_store.append(effect.message)
             else:
                 effects.append(self._without_token(effect))
         return effects
@@ -659,13 +663,43 @@ def test_waiting_until_nothing_runs(ready: Executor) -> None:
     assert [to_host(Forget([("a", 1)])), Reply(2, None)] == ready.on_disk()
 
 
-def test_once_abandoned_ends_are_no_outcomes(ready: Executor) -> None:
-    """The node is being stopped: what runs is lost, and so is run again."""
+def test_a_node_that_stops_ends_what_runs(ready: Executor) -> None:
+    """It is lost, and so runs again, but not before it has ended here."""
+    ready.running("a", "b")
+    kills = [to_host(Kill(task, 1, STOPPED_WITH_NODE)) for task in "ab"]
+    assert kills == ready.told(Abandon())
+    ended = Outcome(NOW - 1.0, NOW, signal=15, reason=STOPPED_WITH_NODE)
+    lost = Lost("a", 1, "n", NOW, STOPPED_WITH_NODE, False)
+    assert [to_journal(lost), freed(("a", 1))] == ready.told(Exited("a", 1, ended))
+    # One that has ended by itself meanwhile has its outcome.
+    done = Finished("b", 1, "n", GOOD, final=True)
+    assert to_journal(done) in ready.told(Exited("b", 1, GOOD))
+    assert declined(("c", 1), retry_s=LATER_S) in ready.told(assign(item("c")))
+
+
+def test_a_failure_while_the_node_stops_is_not_final(ready: Executor) -> None:
+    """What failed by itself is tried again as often as it may."""
+    ready.told(assign(item("a", retries_left=1)))
+    ready.on_disk(a=TaskSpec("x"))
+    ready.told(Abandon())
+    failed = Finished("a", 1, "n", BAD, final=False)
+    assert to_journal(failed) in ready.told(Exited("a", 1, BAD))
+
+
+def test_nothing_starts_on_a_node_that_stops(ready: Executor) -> None:
+    """What the runner never got never began: neither sent late, nor forgotten half way."""
+    ready.told(RunnerDown())
     ready.running("a")
-    lost = Lost("a", 1, "n", NOW, "it was stopped with the node", False)
-    assert [to_journal(lost), freed(("a", 1))] == ready.told(Abandon())
-    assert [] == ready.told(Exited("a", 1, BAD))
-    assert declined(("b", 1), retry_s=LATER_S) in ready.told(assign(item("b")))
+    ready.told(assign(item("b")))
+    never = [Lost(t, 1, "n", NOW, STOPPED_WITH_NODE, hold=False, begun=False) for t in "ab"]
+    assert [to_journal(never[0]), freed(("a", 1))] == ready.told(Abandon())
+    ready.on_disk()
+    back = ready.told(Inventory([], [], "life 2"))
+    ready.token -= 1  # that of the start
+    told = ready.on_disk(b=TaskSpec("x"))
+    assert to_journal(never[1]) in told
+    sent = [effect.to for effect in [*back, *told] if isinstance(effect, Send)]
+    assert "runner_host" not in sent
 
 
 def test_description(ready: Executor) -> None:

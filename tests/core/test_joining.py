@@ -27,7 +27,7 @@ from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Flip
 from leoronic.core.spec import After, TaskSpec
 from leoronic.core.tasks import Tasks
-from tests.core.test_tasks import NOW, state
+from tests.core.entering import NOW, state
 from tests.core.views import make_view
 
 NODES = ("l", "m", "n")
@@ -216,7 +216,7 @@ def in_some_order(draw: st.DrawFn, told: list[Told]) -> list[Numbered]:
 def joined(order: list[Numbered], again: bool = False) -> Tasks:
     """The tasks of a node that heard these in this order; each of them twice if `again`."""
     tasks = Tasks()
-    tasks.at(NOW)
+    tasks.now = NOW
     tasks.see(make_view("n", "l", "m"))
     journal = PlainJournal()
     for number, numbered in enumerate(order, 1):

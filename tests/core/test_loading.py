@@ -27,8 +27,8 @@ from leoronic.core.tasks import Tasks
 from leoronic.journal.database import create
 from leoronic.journal.journal import Journal, TakenEntries, Written
 from leoronic.journal.reads import Reads
+from tests.core.entering import BAD, GOOD, state, submitted, tasks_of
 from tests.core.test_joining import NODES, Both, stories
-from tests.core.test_tasks import BAD, GOOD, state, submitted, tasks_of
 
 
 class History:

@@ -7,7 +7,7 @@ from typing import Any
 from leoronic.core.effects import Asked, CancelTimer, Effect, Fail, Fired, Reply, Send, SetTimer
 from leoronic.core.entries import Cancelled, Finished, Lost, Numbered, Started, Submitted, Suspected
 from leoronic.core.outcome import Outcome
-from leoronic.core.queue import COPIES_S, PARKED_REQUESTS_MAX, QueueMachine, Start
+from leoronic.core.queue import QueueMachine, Start
 from leoronic.core.queue_messages import (
     Accepted,
     Append,
@@ -37,6 +37,7 @@ from leoronic.core.queue_messages import (
     Withdrawn,
 )
 from leoronic.core.replication_messages import AwaitCopies, Copied
+from leoronic.core.requests import COPIES_S, PARKED_REQUESTS_MAX
 from leoronic.core.runs import LOST, OPEN
 from leoronic.core.spec import TaskSpec
 from leoronic.core.view import AskView, View

@@ -14,9 +14,10 @@ from leoronic.core import replication
 from leoronic.core.bodies import Malformed, join, split
 from leoronic.core.effects import Asked, Fired, Send
 from leoronic.core.peer import Entries, Have, LinkUp, Pull, Push
+from leoronic.core.pushing import BUSY_S, MANY_ENTRIES, MANY_TOGETHER_S, TOGETHER_S
 from leoronic.core.recent import Recent
+from leoronic.core.replica import VECTOR_S
 from leoronic.core.replica_peer import ORIGINS_MAX, PARKED_BYTES_MAX, Parked, ReplicaPeer
-from leoronic.core.replication import TOGETHER_S, VECTOR_S
 from leoronic.core.replication_messages import (
     AskStable,
     AwaitCopies,
@@ -33,6 +34,7 @@ from leoronic.core.replication_messages import (
     VectorLoaded,
     Written,
 )
+from leoronic.core.taking import ACKNOWLEDGE_S
 from leoronic.core.view import About, AskView
 from tests.core.mesh import DISK_S, FakeJournal, Mesh
 
@@ -82,6 +84,29 @@ def test_what_nobody_waits_for_is_pushed_together(mesh: Mesh) -> None:
     assert [1, 3, 1] == counts()
     mesh.run(0.1)
     assert {"a": 5} == mesh.nodes["b"].journal.have == mesh.nodes["c"].journal.have
+
+
+def test_where_much_is_written_it_is_gathered_for_longer(mesh: Mesh) -> None:
+    """No single task makes so many entries at once, so nobody is kept waiting for a single one."""
+    mesh.keep_messages = True
+    node = mesh.nodes["a"]
+
+    def counts() -> list[int]:
+        return [m.count for _, to, m in mesh.messages if to == "b" and isinstance(m, Push)]
+
+    node.write(MANY_ENTRIES)
+    mesh.run(DISK_S + BUSY_S)
+    assert [MANY_ENTRIES] == counts()
+    node.write()
+    mesh.run(DISK_S + TOGETHER_S)
+    node.write()
+    mesh.run(MANY_TOGETHER_S - TOGETHER_S - 0.0001)
+    assert [MANY_ENTRIES] == counts()
+    mesh.run(0.0002)
+    assert [MANY_ENTRIES, 2] == counts()
+    node.write()
+    mesh.run(DISK_S + TOGETHER_S)
+    assert [MANY_ENTRIES, 2, 1] == counts()
 
 
 def test_what_is_gathered_is_pushed_before_a_page_tells_of_it(mesh: Mesh) -> None:
@@ -352,6 +377,34 @@ def test_copies_are_told_once_another_disk_has_it(mesh: Mesh) -> None:
     assert ["b", "c"] == mesh.nodes["a"].copied[1].nodes
 
 
+def test_what_nobody_waits_for_is_acknowledged_together() -> None:
+    """A submission is at once, and with it all that came before."""
+    machine = replication.ReplicationMachine("a")
+    machine.handle(replication.Start(), 1.0)
+    machine.handle(VectorLoaded("a", {}, {}), 1.0)
+    machine.handle(LinkUp("b", About("b", "1", 1), "b:1", 1), 1.0)
+
+    def acknowledged(message: object, now: float) -> list[dict[str, int]]:
+        """What the peer is told, once what may be taken is on disk."""
+        told: list[dict[str, int]] = []
+        waiting = [message]
+        while waiting:
+            for effect in machine.handle(waiting.pop(), now):
+                match effect:
+                    case Send("journal", Take(token, bodies)):
+                        waiting.append(Taken(token, {"b": bodies[-1].number}))
+                    case Send("replication@b", Have(_, have)):
+                        told.append(have)
+        return told
+
+    assert [] == acknowledged(Push("b", b'{"kind":"started"}', 1, 1), 2.0)
+    assert [] == acknowledged(Push("b", b'{"kind":"started"}', 2, 1), 2.01)
+    assert [{"b": 2}] == acknowledged(Fired("acknowledge"), 2.0 + ACKNOWLEDGE_S)
+    assert [] == acknowledged(Push("b", b'{"kind":"started"}', 3, 1), 3.0)
+    assert [{"b": 4}] == acknowledged(Push("b", b'{"kind":"submitted"}', 4, 1), 3.01)
+    assert [] == acknowledged(Fired("acknowledge"), 3.0 + ACKNOWLEDGE_S)
+
+
 def test_alone_nobody_waits_for_copies() -> None:
     """There is nobody to hold it."""
     mesh = Mesh("a")
@@ -367,7 +420,7 @@ def test_a_peer_that_pulls_may_hold_it_soon(mesh: Mesh) -> None:
     mesh = Mesh("ab")
     mesh.run(3.3)
     node = mesh.nodes["a"]
-    node.machines["replication"]._peers["b"].stop_pushing()
+    node.machines["replication"]._replica.peers["b"].stop_pushing()
     node.write()
     mesh.run(0.01)
     await_copies(mesh, "a", 7)
@@ -522,7 +575,7 @@ def push(first: int, count: int, lines: int, needs: dict[str, int] | None = None
 
 def pulled_page(mesh: Mesh, **changes: object) -> Entries:
     """A page of b's for the pull that a has under way."""
-    pull = mesh.nodes["a"].machines["replication"]._pull
+    pull = mesh.nodes["a"].machines["replication"]._pulling._pull
     assert pull is not None
     return Entries("b", pull=pull.number, **changes)  # type: ignore[arg-type]
 
@@ -629,7 +682,7 @@ def test_what_is_parked_is_bounded() -> None:
     machine.handle(LinkUp("b", About("b", "1", 1), "b:1", 1), 1.0)
     for number in range(2, 100):
         machine.handle(Push("b", b"x" * (1 << 20), number, 1), 1.0)
-    assert machine._peers["b"].parked_bytes <= PARKED_BYTES_MAX
+    assert machine._replica.peers["b"].parked_bytes <= PARKED_BYTES_MAX
 
 
 def test_needs_of_what_is_parked_count() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leoronic.core.ring import following, owner_of, some_after
+from leoronic.core.ring import following, in_ring_order, owner_of, some_after
 
 IDS = st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True).map(sorted)
 
@@ -46,3 +46,12 @@ def test_with_a_growing_skip_everybody_has_a_turn(others: list[str], skip: int, 
     assert min(count, len(others)) == len(asked) == len(set(asked))
     turns = {node for turn in range(len(others)) for node in some_after("c", others, turn, 1)}
     assert set(others) == turns
+
+
+@given(st.text("abcdef", max_size=3), IDS)
+def test_ring_order_names_everybody_once(start: str, ids: list[str]) -> None:
+    """Beginning with who follows; whoever is first stays so when others go."""
+    order = in_ring_order(start, reversed(ids))
+    assert ids == sorted(order)
+    assert order[:1] == ([following(start, ids)] if ids else [])
+    assert order[1:2] == in_ring_order(start, order[1:])[:1]

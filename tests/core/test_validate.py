@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leoronic.core.fields import CHECKS, LATER, MISTAKES_MAX, FieldMistakesError
+from leoronic.core.blob import FileRef
+from leoronic.core.fields import CHECKS, MISTAKES_MAX, FieldMistakesError
 from leoronic.core.spec import After, TaskSpec, decode, encode
 from leoronic.core.validate import (
     PROBLEMS_MAX,
@@ -32,7 +33,35 @@ def problems_of(data: bytes, **options: Any) -> list[str]:
 def test_every_field_of_a_spec_has_its_check() -> None:
     """A field added to the spec cannot be forgotten in the validator."""
     assert set(TaskSpec.__struct_fields__) == set(CHECKS)
-    assert not CHECKS.keys() & LATER.keys()
+
+
+def test_files_and_outputs() -> None:
+    """Of a text with semicolons or a list; who brings another's output waits for that task."""
+    brought = (
+        FileRef("a;b"),
+        FileRef("/x/c.csv"),
+        FileRef("task:one/./out/d", task="one", output="out/d"),
+        FileRef("task:two/e", task="two", output="e"),
+    )
+    after = (After("two", "ended"), After("two"), After("one"))
+    task = {
+        "command": "x",
+        "files": r"a\;b;/x/c.csv; task:one/./out/d ;task:two/e;a\;b",
+        "outputs": ["out//*.csv", "out/*.csv", "**/x"],
+        "after": [{"id": "two", "when": "ended"}, "two"],
+        "keep_names": "true",
+        "cache": True,
+    }
+    expected = TaskSpec(
+        "x",
+        after=after,
+        files=brought,
+        outputs=("out/*.csv", "**/x"),
+        keep_names=True,
+        cache=True,
+    )
+    assert expected == parse_task(task)
+    assert expected == decode(encode(expected))
 
 
 def test_one_task_with_everything() -> None:
@@ -166,9 +195,16 @@ def test_each_mistake_names_its_place(data: bytes, expected: str) -> None:
         ("redo_of", "x", "set by the node itself"),
         ("node", "x", "set by the node itself"),
         ("only", [1], "set by the node itself"),
-        ("files", ["a"], "not in this version yet"),
-        ("keep_names", True, "not in this version yet"),
-        ("outputs", ["*"], "not in this version yet"),
+        ("files", 3, "must be a list of files, or a text separated by ;, not a number"),
+        ("files", ["a\nb"], "a path with a newline or another control character is not taken"),
+        ("files", ["task:x"], 'an output of another task is written "task:ID/PATH"'),
+        ("files", ["task:x/../y"], "../y leads out of the task's folder"),
+        ("files", [""], "must not be empty: files are named by their paths"),
+        ("outputs", ["/etc/*"], "/etc/* leads out of the task's folder"),
+        ("outputs", ["a/../../b"], "a/../../b leads out of the task's folder"),
+        ("outputs", ["~/x"], "~ is not expanded here"),
+        ("outputs", ["./"], "./ names no file"),
+        ("keep_names", "perhaps", "must be true or false"),
         ("command", "", "must not be empty"),
         ("command", " \n", "must not be empty"),
         ("command", [], "must not be empty"),
@@ -402,7 +438,7 @@ def test_lines_can_be_asked_for() -> None:
     assert [TaskSpec("a")] == parse_tasks(b'{"command":"a"}', lines=True)
 
 
-names = st.sampled_from([*CHECKS, *LATER, "tasks", "defaults", "x"])
+names = st.sampled_from([*CHECKS, "tasks", "defaults", "x"])
 values = st.recursive(
     st.none()
     | st.booleans()

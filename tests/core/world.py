@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any
 
 from leoronic.core import executor, queue, scheduler
+from leoronic.core.blob import FileRef
 from leoronic.core.effects import (
     Asked,
     CancelTimer,
@@ -31,6 +32,7 @@ from leoronic.core.effects import (
 from leoronic.core.entries import Numbered, decode, encode
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import LoadOpen, Open, RunnerDown
+from leoronic.core.file_messages import FilesPlaced, KeepOutputs, OutputsKept, PlaceFiles
 from leoronic.core.gates import search
 from leoronic.core.outcome import Outcome
 from leoronic.core.peer import CheckFiles, FilesPresent
@@ -49,7 +51,6 @@ from leoronic.core.queue_messages import (
     LiveTask,
     Loaded,
     LoadLive,
-    LookedUp,
     Lookup,
     MatchCommands,
     SpecsFetched,
@@ -105,6 +106,7 @@ class World:
             int(cpus * 1000), memory, storage, tuple(sorted((resources or {}).items()))
         )
         self.files: set[str] = set()
+        self.outputs: dict[str, tuple[FileRef, ...]] = {}  # task -> what it leaves
         self.disk_is_full = False
         self.refused_senders: set[str] = set()  # for whom the disk is full
         self.runner_obeys = True  # ends what it is told to kill
@@ -339,6 +341,8 @@ class World:
         elif to == "replication":
             assert isinstance(message, AwaitCopies)
             self._mail.append(("queue", Copied(message.token, self.copies)))
+        elif to == "file_store":
+            self._store(message)
         elif isinstance(message, CheckFiles):
             present = frozenset(self.files.intersection(message.paths))
             self._mail.append(("scheduler", FilesPresent(NODE, present)))
@@ -346,6 +350,14 @@ class World:
             self.handled += 1
             for effect in self.machines[to].handle(message, self.now):
                 self._perform(to, effect)
+
+    def _store(self, message: object) -> None:
+        """A file store that has all files, and finds the outputs that the story says."""
+        match message:
+            case PlaceFiles(key):
+                self._mail.append(("runner", FilesPlaced(key)))
+            case KeepOutputs(key):
+                self._mail.append(("runner", OutputsKept(key, self.outputs.get(key[0], ()))))
 
     def _perform(self, who: str, effect: Effect) -> None:
         match effect:
@@ -394,12 +406,10 @@ class World:
                 number = self.journal.number
                 answer = Open(self.reads.open_attempts(NODE), self.reads.tags(NODE), life, number)
                 self._mail.append((sender, answer))
-            case Lookup(sender, token, refs):
-                self._mail.append((sender, look_up(self.reads, token, refs)))
+            case Lookup(sender, token, refs, keys):
+                self._mail.append((sender, self.reads.look_up(token, refs, keys)))
             case FetchSpecs(sender, tasks):
-                known = {task: self.reads.spec(task) for task in tasks}
-                specs = {task: spec for task, spec in known.items() if spec is not None}
-                self._mail.append((sender, SpecsFetched(specs)))
+                self._mail.append((sender, SpecsFetched(self.reads.specs(tasks))))
             case MatchCommands(sender, regex):
                 self.matches_asked.append(regex)
                 rows = self.reads.commands(0, STEPS_MAX)
@@ -422,10 +432,7 @@ class World:
         )
         specs = {}
         if append.want_specs:
-            for entry in append.entries:
-                spec = self.reads.spec(entry.task)  # type: ignore[union-attr]
-                assert spec is not None
-                specs[entry.task] = spec  # type: ignore[union-attr]
+            specs = self.reads.specs([entry.task for entry in append.entries])  # type: ignore[union-attr]
         refused = written.refused | written.unknown
         number = self.journal.number
         self._mail.append((append.sender, Appended(append.token, refused, specs, number)))
@@ -452,18 +459,6 @@ class World:
 
     def states(self, *tasks: str) -> list[str]:
         return [self.state(task) for task in tasks]
-
-
-def look_up(reads: Reads, token: int, refs: list[str]) -> LookedUp:
-    """As the journal actor answers `Lookup`."""
-    found = {ref: reads.find(ref) for ref in refs}
-    specs = {}
-    for ref, known in found.items():
-        if token and known and known[0].id == ref:
-            spec = reads.spec(ref)
-            assert spec is not None
-            specs[ref] = spec
-    return LookedUp(token, found, specs)
 
 
 def load_live(journal: Journal, reads: Reads, life: int = 0) -> list[Loaded]:

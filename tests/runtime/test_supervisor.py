@@ -10,6 +10,7 @@ import pytest
 from leoronic.core.tree import ChildSpec, SupervisorSpec
 from leoronic.errors import BadRequest, Conflict, NotFound
 from leoronic.runtime.actor import Actor
+from leoronic.runtime.log import structlog
 from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
 from tests.runtime.actors import Diary, Echo, child, running, until
 
@@ -90,6 +91,26 @@ async def test_what_did_not_start_below_is_told_as_it_is() -> None:
     with pytest.raises(StartFailed, match=r"^b did not start: BadRequest: no such") as failed:
         await Tree(SupervisorSpec(name="root", children=(below,))).start()
     assert isinstance(failed.value.__cause__, BadRequest)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(BadRequest("in use: choose another"), []), (KeyError("a bug"), [("b", "KeyError: 'a bug'")])],
+)
+async def test_a_start_that_fails_is_logged_if_it_is_a_bug(
+    error: Exception, expected: list[tuple[str, str]]
+) -> None:
+    """What a person can mend is raised to whoever starts, who tells it; a traceback is logged."""
+
+    class Stillborn(Actor):
+        async def started(self) -> None:
+            raise error
+
+    with structlog.testing.capture_logs() as lines, pytest.raises(StartFailed):
+        await Tree(SupervisorSpec(name="root", children=(child("b", Stillborn),))).start()
+    told = [line for line in lines if line["event"] == "start_failed"]
+    assert expected == [(line["child"], line["reason"]) for line in told]
+    assert [error] * len(expected) == [line["exc_info"] for line in told]
 
 
 async def test_a_start_that_takes_too_long_fails() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from leoronic.core import executor, executor_messages, peer, queue
+from leoronic.core.bodies import too_old
 from leoronic.core.effects import Asked, Effect, Fail, Send
 from leoronic.core.entries import (
     Cancelled,
@@ -21,7 +22,7 @@ from leoronic.core.entries import (
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import Open, OpenAttempt
 from leoronic.core.outcome import Outcome
-from leoronic.core.peer import Assign, AssignClass, AssignItem, Freed, Offer
+from leoronic.core.peer import Assign, AssignClass, AssignItem, Entries, Freed, Offer
 from leoronic.core.queue import QueueMachine
 from leoronic.core.queue_messages import (
     Append,
@@ -155,7 +156,7 @@ def asked_with(spec: TaskSpec, *known: Known) -> list[Effect]:
     """Submit `spec`, whose references the journal knows as `known`."""
     machine = loaded_queue(9)
     machine.handle(Asked(1, SubmitSpecs([spec])), NOW)
-    token = machine._token
+    token = machine._out.token
     return machine.handle(LookedUp(token, {k.id: [k] for k in known}), NOW)
 
 
@@ -193,15 +194,15 @@ def tasks_of_one() -> Tasks:
     """Nothing yet, on a node that is alone and owns all that is submitted there."""
     about = About("node", "", 1, capacity=Capacity(4000, 0, 0))
     tasks = Tasks()
-    tasks.at(NOW)
+    tasks.now = NOW
     tasks.see(View("n", {"n": Member("n", about, UP, True)}))
     return tasks
 
 
 def offered(tasks: Tasks) -> list[str]:
     """What the scheduler is shown now."""
-    tasks.feed()
-    effects, tasks.effects = tasks.effects, []
+    tasks.windows.feed()
+    effects, tasks.effects[:] = list(tasks.effects), []
     offers = sent(effects, Offered)
     return [item.task for offer in offers if isinstance(offer, Offered) for item in offer.items]
 
@@ -271,3 +272,43 @@ def test_an_array_that_is_cancelled_as_it_ends_is_counted_by_its_elements(
     write(journal, Finished("a.0", 1, "n", FAILED, True))
     written = journal.write([Cancelled("a", NOW)])
     assert [Flip("a", "failed", "cancelled", array=True)] == written.flips
+
+
+def test_the_redo_of_what_a_live_task_runs_after_is_not_forgotten(journal: Journal) -> None:
+    """Through it a live task waits for the redo of the redo; a queue that starts must find both."""
+    write(journal, Submitted("old", TaskSpec("x"), NOW), Started("old", 1, "n", NOW))
+    write(journal, Finished("old", 1, "n", FAILED, True))
+    write(journal, Submitted("waits", TaskSpec("x", after=(After("old"),)), NOW))
+    write(
+        journal, Submitted("redo", TaskSpec("x", redo_of="old"), NOW), Started("redo", 1, "n", NOW)
+    )
+    write(journal, Finished("redo", 1, "n", FAILED, True))
+    write(journal, Submitted("again", TaskSpec("x", redo_of="redo"), NOW))
+    assert 0 == journal.trim(NOW + 100, 10, journal.vector())
+    write(journal, Cancelled("waits", NOW))
+    assert 2 == journal.trim(NOW + 100, 1, journal.vector()) + journal.trim(
+        NOW + 100, 1, journal.vector()
+    )
+    journal.commit()
+
+
+# ---- replication ----
+
+
+def page_that_forgot(floor: dict[str, int]) -> Entries:
+    return Entries("b", b"", [], floor, True, {"a": 9, "c": 9}, pull=1)
+
+
+def test_who_never_heard_of_a_node_that_was_forgotten_may_be_too_old() -> None:
+    """What it still holds of others may have ended there."""
+    page = page_that_forgot({"a": 5, "c": 5})
+    assert "this node holds 0 entries of c; b has forgotten some up to 5" == too_old(
+        page, {"a": 9}, {}
+    )
+
+
+def test_a_newcomer_is_not_too_old() -> None:
+    """Neither one that has nothing, nor one that has written something before it met anybody."""
+    page = page_that_forgot({"a": 5, "c": 5})
+    assert too_old(page, {}, {}) is None
+    assert too_old(page, {"me": 3}, {}) is None

@@ -6,14 +6,18 @@ from typing import Any
 
 import pytest
 
+from leoronic.core import pulling
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.graph import Graph
+from leoronic.core.holders import Holders
+from leoronic.core.pictures import Pictures
 from leoronic.core.queue_messages import Append, Appended
 from leoronic.core.records import Record
 from leoronic.core.resources import Ledger
 from leoronic.core.run import Forget
 from leoronic.core.scheduler import SchedulerMachine
-from leoronic.sim.disk import JournalHost
+from leoronic.journal import trimming
+from leoronic.sim.journal import JournalHost
 from leoronic.sim.switches import INTACT, Switches
 from leoronic.sim.world import run_seed
 
@@ -101,7 +105,7 @@ def test_a_ledger_that_gives_too_much_is_noticed(monkeypatch: pytest.MonkeyPatch
 
 def test_a_ledger_that_is_not_released_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The scheduler does not hear of what ended."""
-    monkeypatch.setattr(SchedulerMachine, "_on_freed", lambda self, message: None)
+    monkeypatch.setattr(Pictures, "on_freed", lambda self, message: None)
     assert "" != first_violation(Switches(nodes=1))[1]
 
 
@@ -121,3 +125,31 @@ def test_a_withdrawal_that_is_ignored_is_noticed(monkeypatch: pytest.MonkeyPatch
     """The scheduler assigns what was taken back."""
     monkeypatch.setattr(SchedulerMachine, "_on_withdrawn", lambda self, message: None)
     assert "only what was offered is assigned" in first_violation()[1]
+
+
+SHORT = Switches(nodes=3, retention=True)
+
+
+def test_forgetting_what_others_lack_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node forgets by what it holds itself."""
+    monkeypatch.setattr(Holders, "stable", lambda self, view: dict(self._replica.have))
+    assert "only what all hold is forgotten" in first_violation(SHORT, FEW_SEEDS)[1]
+
+
+def test_forgetting_what_still_lives_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was submitted long ago is forgotten, over or not."""
+    query = trimming._OLD_TASKS.replace("state > 0 AND ended_at", "submitted_at")
+    monkeypatch.setattr(trimming, "_OLD_TASKS", query)
+    assert "only what ended long ago is forgotten" in first_violation(SHORT, FEW_SEEDS)[1]
+
+
+def test_who_was_away_and_mixes_old_with_new_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody begins anew: what the others have forgotten lives on."""
+    monkeypatch.setattr(pulling, "too_old", lambda page, have, floor: None)
+    assert "" != first_violation(SHORT, FEW_SEEDS)[1]
+
+
+def test_journals_that_grow_for_ever_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is ever forgotten."""
+    monkeypatch.setattr(Holders, "stable", lambda self, view: None)
+    assert "journals stay bounded" in first_violation(SHORT, 1)[1]

@@ -12,7 +12,6 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from leoronic.errors import BadRequest
 from leoronic.wire.cookie import (
     authority_seed,
-    check_cookie,
     fingerprint,
     keep_cookie,
     new_cookie,
@@ -75,12 +74,6 @@ def test_what_is_no_cookie_file(tmp_path: Path, content: bytes) -> None:
     path.chmod(0o600)
     with pytest.raises(BadRequest, match=str(path)):
         read_cookies(path)
-
-
-def test_a_cookie_that_can_be_guessed() -> None:
-    """Its fingerprint is public, so it is refused."""
-    with pytest.raises(BadRequest, match="can be guessed"):
-        check_cookie("secret")
 
 
 def test_the_first_start_and_those_after(tmp_path: Path) -> None:

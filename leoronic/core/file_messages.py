@@ -1,0 +1,72 @@
+"""What the executor and the doors say to the file store of their own node.
+
+Files of an attempt are *placed* before it starts, and what it leaves is *kept* after its end. Both
+are asked for by level: a request for an attempt that is known is answered again, or goes on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from leoronic.core.blob import FileRef
+from leoronic.core.run import AttemptKey
+
+
+class PlaceFiles(NamedTuple):
+    """From the executor: fetch what is not here, and put a copy of each file where the attempt
+    finds it: `folder`/`FileRef.name`. Answered by `FilesPlaced` or `FilesMissing`.
+
+    `folder` is relative to the node's root. The blobs are held until `ForgetFiles`.
+    """
+
+    key: AttemptKey
+    folder: str
+    files: tuple[FileRef, ...]
+
+
+class FilesPlaced(NamedTuple):
+    """To the executor: all files of the attempt are in its folder, whole."""
+
+    key: AttemptKey
+
+
+class FilesMissing(NamedTuple):
+    """To the executor: they cannot be had now, for `reason`; nothing of them is left."""
+
+    key: AttemptKey
+    reason: str
+
+
+class KeepOutputs(NamedTuple):
+    """From the executor, of an attempt that ended: keep what matches `globs` in `folder` as blobs.
+
+    `folder` is absolute: the working directory that the attempt had. Answered by `OutputsKept`.
+    """
+
+    key: AttemptKey
+    folder: str
+    globs: tuple[str, ...]
+
+
+class OutputsKept(NamedTuple):
+    """To the executor: on this node's disk now. `problems` name what could not be kept, and why."""
+
+    key: AttemptKey
+    outputs: tuple[FileRef, ...]
+    problems: tuple[str, ...] = ()
+
+
+class ForgetFiles(NamedTuple):
+    """From the executor: these attempts need their files no longer; their folders may go."""
+
+    keys: tuple[AttemptKey, ...]
+
+
+class FilesStarted(NamedTuple):
+    """To the executor: the file store has begun anew, and knows of no request."""
+
+
+class FilesOf(NamedTuple):
+    """From the executor, once it knows what it has: files of any other attempt are left over."""
+
+    keys: tuple[AttemptKey, ...]

@@ -1,0 +1,67 @@
+"""Files on their way to attempts that are to start, and from attempts that have ended.
+
+Both are done by the file store of this node and asked for by level: when it begins anew, all that
+is under way is asked for again.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from leoronic.core.attempt_files import private_folder
+from leoronic.core.blob import FileRef
+from leoronic.core.effects import Send
+from leoronic.core.file_messages import KeepOutputs, OutputsKept, PlaceFiles
+from leoronic.core.run import AttemptKey, Exited, Run
+
+STORE = "file_store"
+
+
+class Staging:
+    """See the module. `root` is the node's folder."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._placing: dict[AttemptKey, tuple[Run, PlaceFiles]] = {}
+        self._keeping: dict[AttemptKey, tuple[Exited, KeepOutputs]] = {}
+
+    def __contains__(self, key: object) -> bool:
+        """Whether the attempt waits for its files."""
+        return key in self._placing
+
+    def place(self, run: Run, files: tuple[FileRef, ...]) -> Send:
+        """Have the files of `run` placed: it is to be sent after that."""
+        request = PlaceFiles(run.key, private_folder(run.key), files)
+        self._placing[run.key] = (run, request)
+        return Send(STORE, request)
+
+    def take_placing(self, key: AttemptKey) -> Run | None:
+        """The run that waits for its files, which it does no longer; None: it does not."""
+        waiting = self._placing.pop(key, None)
+        return None if waiting is None else waiting[0]
+
+    def keep(self, exited: Exited, globs: tuple[str, ...], *, private: bool) -> Send:
+        """Have kept what an ended attempt leaves: its end is told after that."""
+        folder = f"{self._root}/{private_folder(exited.key)}" if private else self._root
+        request = KeepOutputs(exited.key, folder, globs)
+        self._keeping[exited.key] = (exited, request)
+        return Send(STORE, request)
+
+    def take_kept(self, message: OutputsKept) -> Exited | None:
+        """The end of the attempt, with what was kept; None: nobody waits for that."""
+        waiting = self._keeping.pop(message.key, None)
+        if waiting is None:
+            return None
+        exited, _ = waiting
+        outcome = structs.replace(
+            exited.outcome, outputs=message.outputs, output_problems=message.problems
+        )
+        return structs.replace(exited, outcome=outcome)
+
+    def again(self) -> list[Send]:
+        """The file store has begun anew: what it is to do."""
+        waiting = [request for _, request in self._placing.values()]
+        return [
+            *(Send(STORE, request) for request in waiting),
+            *(Send(STORE, request) for _, request in self._keeping.values()),
+        ]
