@@ -9,6 +9,9 @@ from leoronic.actors.addresses import met_before
 from leoronic.actors.carrying import CarryingActor
 from leoronic.actors.control import ControlActor
 from leoronic.actors.discovery import DiscoveryActor
+from leoronic.actors.file_disk import FileDisk, Limits
+from leoronic.actors.file_store import FileStoreActor
+from leoronic.actors.file_work import FileWork
 from leoronic.actors.history import HistoryActor
 from leoronic.actors.inbox import Inbox
 from leoronic.actors.journal import JournalActor
@@ -17,6 +20,7 @@ from leoronic.actors.machines import QueueActor, SchedulerActor
 from leoronic.actors.membership import MembershipActor
 from leoronic.actors.node_answers import NodeInfo
 from leoronic.actors.nodes import Nodes
+from leoronic.actors.peer_port import PeerPort
 from leoronic.actors.peers import PeersActor
 from leoronic.actors.questions import QuestionsActor
 from leoronic.actors.replication import ReplicationActor
@@ -61,6 +65,7 @@ def _journal(itself: Itself) -> ChildSpec:
 def _cluster(itself: Itself, begin_anew: BeginAnew) -> SupervisorSpec:
     """What has to do with other nodes; each of these finds its way back alone."""
     config = itself.config
+    port = PeerPort()
     peers = partial(
         PeersActor,
         node=lambda: itself.node,
@@ -71,10 +76,17 @@ def _cluster(itself: Itself, begin_anew: BeginAnew) -> SupervisorSpec:
         on_copied=begin_anew,
         on_rejoin=begin_anew,
         on_listening=itself.set_port,
+        port_shared=port,
     )
     membership = partial(
         MembershipActor, lambda: itself.node, itself.about, partial(met_before, config.peers_path)
     )
+
+    disk_limits = Limits(config.files_quota, config.files_reserve)
+    work = FileWork()
+
+    def file_store() -> FileStoreActor:
+        return FileStoreActor(lambda: itself.node, FileDisk(config.root, disk_limits), port, work)
 
     def discovery() -> DiscoveryActor:
         return DiscoveryActor(
@@ -96,6 +108,7 @@ def _cluster(itself: Itself, begin_anew: BeginAnew) -> SupervisorSpec:
                 factory=partial(ReplicationActor, lambda: itself.node),
                 mailbox_max=MAILBOX_MAX,
             ),
+            ChildSpec(name="file_store", factory=file_store, mailbox_max=MAILBOX_MAX),
             ChildSpec(name="discovery", factory=discovery),
         ),
     )

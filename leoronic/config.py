@@ -59,6 +59,10 @@ class Config:
     tags: tuple[str, ...] = ()
     log_format: str | None = None
     retention_s: float = 30 * 86400.0
+    files_quota: int | None = None
+    """What files of tasks may take on the disk; None: a tenth of it."""
+    files_reserve: int | None = None
+    """What they leave free there; None: 1 GiB or a twentieth, whichever is more."""
     listen_host: str = "::"
     """IP address or name to listen at for other nodes; `::` is all addresses, IPv4 and IPv6."""
     listen_port: int = PORT
@@ -99,7 +103,11 @@ class Config:
 
 def read_config(arguments: Sequence[str], environment: Mapping[str, str]) -> Config:
     """The configuration. Raises `BadRequest`; exits on --help, --version and wrong usage (2)."""
-    options = vars(_parser().parse_args(arguments))
+    return config_of(vars(_parser().parse_args(arguments)), environment)
+
+
+def config_of(options: dict[str, Any], environment: Mapping[str, str]) -> Config:
+    """The configuration, given the `options` that were parsed. Raises `BadRequest`."""
     root = Path(options.pop("root") or environment.get("LEORONIC_ROOT") or Path.cwd()).absolute()
     _check_root(root)
     file = options.pop("config")
@@ -122,28 +130,35 @@ def _check_root(root: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="leoronic start",
         description="Start a node: it runs tasks until it is stopped (ctrl-C drains, twice stops).",
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--root", metavar="DIR", help="the node's folder (default: this one)")
-    parser.add_argument("--name", help="what people call this node (default: the host's name)")
+    add_machine_options(parser)
     parser.add_argument(
         "--listen", metavar="ADDR:PORT", help=f"for other nodes (default: [::]:{PORT}, all)"
-    )
-    parser.add_argument(
-        "--peer", action="append", metavar="ADDR[:PORT]", help="a node to look for; may be repeated"
-    )
-    parser.add_argument(
-        "--no-discovery", action="store_const", const=True, help="don't look in the local network"
     )
     parser.add_argument(
         "--cookie",
         metavar="FILE",
         help="the cluster's secret (- is stdin; LEORONIC_COOKIE is the secret itself); it is kept",
+    )
+    parser.add_argument("--retention", metavar="TIME", help="keep history this long (default: 30d)")
+    return parser
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Options of whatever runs tasks on a machine."""
+    parser.add_argument("--root", metavar="DIR", help="its folder (default: this one)")
+    parser.add_argument("--name", help="what people call it (default: the host's name)")
+    parser.add_argument(
+        "--peer", action="append", metavar="ADDR[:PORT]", help="a node to look for; may be repeated"
+    )
+    parser.add_argument(
+        "--no-discovery", action="store_const", const=True, help="don't look in the local network"
     )
     parser.add_argument("--cpus", metavar="N", help="cpus for tasks (default: all)")
     parser.add_argument("--memory", metavar="SIZE", help="memory for tasks (default: all)")
@@ -152,18 +167,27 @@ def _parser() -> argparse.ArgumentParser:
         "--resource", action="append", metavar="NAME=N", help="something else to count: gpu=1"
     )
     parser.add_argument("--tag", action="append", help="a tag for `worker:tag` conditions")
-    parser.add_argument("--retention", metavar="TIME", help="keep history this long (default: 30d)")
+    parser.add_argument(
+        "--files-quota", metavar="SIZE", help="disk for files of tasks (default: a tenth of it)"
+    )
+    parser.add_argument(
+        "--files-reserve",
+        metavar="SIZE",
+        help="disk that such files leave free (default: 1GiB or a twentieth, whichever is more)",
+    )
     parser.add_argument("--config", metavar="FILE", help="default: ROOT/.leoronic/config.toml")
     parser.add_argument(
         "--log-format", choices=["text", "json"], help="default: text on a terminal, else json"
     )
     parser.add_argument("--version", action="version", version=f"leoronic {__version__}")
-    return parser
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """Its errors are one line, as all others."""
+
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"leoronic: {message}; see `leoronic start --help`\n")
+        """Tell it, and exit with 2."""
+        self.exit(2, f"leoronic: {message}; see `{self.prog} --help`\n")
 
 
 def _from_file(path: Path, asked_for: str | None) -> dict[str, Any]:
@@ -198,7 +222,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
 
 _KEYS = (
     "name", "cpus", "memory", "storage", "resource", "tag", "retention", "log_format", "listen",
-    "peer", "no_discovery", "cookie",
+    "peer", "no_discovery", "cookie", "files_quota", "files_reserve",
 )  # fmt: skip
 
 
@@ -361,6 +385,8 @@ _READERS: dict[str, Any] = {
     "cpus": _cpus,
     "memory": size,
     "storage": size,
+    "files_quota": size,
+    "files_reserve": size,
     "resource": _resources,
     "tag": _tags,
     "retention": _retention,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 from leoronic import __version__
@@ -50,6 +51,7 @@ class Itself:
             capacity=self.capacity(),
             addresses=own_addresses(config.listen_host, self.port),
             tags=sorted(config.tags),
+            digests=["s2"] if find_spec("blake3") is None else ["b3", "s2"],
         )
 
     def announcement(self) -> Identity:

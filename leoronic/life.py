@@ -11,7 +11,6 @@ import os
 import signal
 import sys
 import time
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,10 +21,9 @@ from leoronic.actors.nodes import Nodes
 from leoronic.actors.runner import measure_capacity
 from leoronic.children import node_tree
 from leoronic.config import Config, environment
-from leoronic.core.executor_messages import Abandon, SetDraining, WaitIdle
 from leoronic.core.membership_messages import Leave
 from leoronic.core.quantity import format_duration, format_size
-from leoronic.errors import BadRequest, Unavailable
+from leoronic.errors import BadRequest
 from leoronic.itself import Itself
 from leoronic.logs import tell
 from leoronic.runtime.keeper import AGAIN, ESCALATED
@@ -33,11 +31,9 @@ from leoronic.runtime.keeper_link import ForkLauncher, KeeperLink
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.memory import give_back
 from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
+from leoronic.stopping import Stopping
 
 READY = "ready"
-ASK_AGAIN_S = 0.05
-# What runs is given 5 s to end by itself, as by `cancel`.
-ABANDON_S = 8.0
 SETTLED_S = 2.0
 ANEW_AGAIN_S = 30.0
 
@@ -60,8 +56,7 @@ class Core:
                 dict(config.resources),
             ),
         )
-        self._stop_asked: asyncio.Event
-        self._stop_now: asyncio.Event
+        self._stopping: Stopping
         self._anew: asyncio.Event
         self._anew_reason = ""
         safe = ["-P"] if sys.flags.safe_path else []
@@ -71,7 +66,7 @@ class Core:
 
     async def run(self) -> int:
         """Start everything, serve until stopped; returns the exit code."""
-        self._stop_asked, self._stop_now = asyncio.Event(), asyncio.Event()
+        self._stopping = Stopping(self._log)
         self._anew = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -116,16 +111,14 @@ class Core:
 
     def stop(self, now: bool) -> None:
         """Drain, then stop; the second time, or with `now`, at once."""
-        if now or self._stop_asked.is_set():
-            self._stop_now.set()
-        self._stop_asked.set()
+        self._stopping.ask(now)
 
     def _is_stopping(self) -> bool:
-        return self._stop_asked.is_set()
+        return self._stopping.asked
 
     async def _serve(self, tree: Tree) -> None:
         failed = asyncio.ensure_future(tree.wait())
-        stopping = asyncio.ensure_future(self._drained(tree))
+        stopping = asyncio.ensure_future(self._stopping.wait_drained(tree))
         anew = asyncio.ensure_future(self._anew.wait())
         try:
             await asyncio.wait([failed, stopping, anew], return_when=asyncio.FIRST_COMPLETED)
@@ -137,33 +130,6 @@ class Core:
             failed.cancel()
             stopping.cancel()
             anew.cancel()
-
-    async def _drained(self, tree: Tree) -> None:
-        """Wait until a stop was asked for and nothing runs any more (or it is to be now)."""
-        await self._stop_asked.wait()
-        executor = tree.find("runner")
-        now = asyncio.ensure_future(self._stop_now.wait())
-        idle = asyncio.ensure_future(self._idle(tree))
-        self._log.info("draining", hint="a second TERM (ctrl-C) stops at once")
-        await asyncio.wait([now, idle], return_when=asyncio.FIRST_COMPLETED)
-        now.cancel()
-        idle.cancel()
-        await executor.cast(Abandon())
-        with suppress(Unavailable):
-            # Once nothing runs here, others may start it; but a stop does not wait for ever.
-            await executor.call(WaitIdle(), timeout_s=ABANDON_S)
-
-    async def _idle(self, tree: Tree) -> None:
-        executor = tree.find("runner")
-        while True:
-            try:
-                await executor.call(SetDraining(True), timeout_s=10.0)
-                await executor.call(WaitIdle(), timeout_s=3600.0)
-            except Unavailable:
-                # It is being restarted (let that happen), or there is still something running.
-                await asyncio.sleep(ASK_AGAIN_S)
-                continue
-            return
 
     def _info(self) -> NodeInfo:
         return NodeInfo(

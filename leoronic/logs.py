@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 
 from leoronic.runtime.keeper import print_on_stderr
-from leoronic.runtime.log import structlog
+from leoronic.runtime.log import use_loggers
+from leoronic.runtime.structured import structlog
 
 
 def logs_are_text(log_format: str | None) -> bool:
@@ -73,6 +74,7 @@ def configure_logs(node: str, log_format: str | None) -> None:
         processors.append(add_node)  # type: ignore[arg-type]
         processors.append(structlog.processors.JSONRenderer(serializer=_to_json))
         factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+    use_loggers(structlog.get_logger)
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from leoronic.logs import configure_logs, keep_writing, logs_are_text
-from leoronic.runtime.log import get_logger, structlog
+from leoronic.runtime.log import get_logger
+from leoronic.runtime.structured import structlog
 
 
 class Stderr(io.TextIOWrapper):

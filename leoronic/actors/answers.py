@@ -9,11 +9,12 @@ import msgspec
 
 from leoronic.actors.asking import ask
 from leoronic.actors.cluster import Cluster
+from leoronic.actors.file_answers import FileAnswers
 from leoronic.actors.file_calls import Advance
 from leoronic.actors.joining import Joining
 from leoronic.actors.node_answers import NodeAnswers, NodeInfo
 from leoronic.actors.nodes import Nodes
-from leoronic.actors.peer_commands import PeerCommand, TakeCookie
+from leoronic.actors.peer_commands import PeerCommand, PlaceFile, TakeCookie
 from leoronic.actors.task_files import brings_files, with_files
 from leoronic.core import commands
 from leoronic.core.addresses import PORT, parse_address
@@ -51,7 +52,7 @@ async def _parse(command: commands.Submit, blob: bytes) -> list[TaskSpec]:
 class Answers:
     """Short answers: a command in, a plain object out. Errors are `LeoronicError`s.
 
-    Those about nodes are in `of_nodes`, those about the cookie in `joining`.
+    Those about nodes are in `of_nodes`, about the cookie in `joining`, about files in `files`.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Answers:
         cluster: Cluster,
         of_nodes: NodeAnswers,
         joining: Joining,
+        files: FileAnswers,
         queue: ActorRef,
         scheduler: ActorRef,
         questions: ActorRef | None,
@@ -72,6 +74,7 @@ class Answers:
         self._cluster = cluster
         self.of_nodes = of_nodes
         self.joining = joining
+        self.files = files
         self._queue = queue
         self._scheduler = scheduler
         self._questions = questions
@@ -92,6 +95,8 @@ class Answers:
                 return await self._why(command.id)
             case TakeCookie():
                 return await self.joining.take(command)
+            case PlaceFile():
+                return await self.files.place(command)
         raise BadRequest(f"{self._info.name} does not answer this: {type(command).__name__}")
 
     # ---- tasks ----

@@ -226,8 +226,6 @@ class Asking:
                 raise ProtocolError(f"{type(said).__name__} is no answer to what was asked")
 
     def _take_chunk(self, stream: BulkStream, wanted: Wanted, size: int) -> None:
-        if size != wanted.bytes_max:
-            raise ProtocolError(f"a chunk of {wanted.bytes_max} bytes comes with {size}")
         buffer = self._buffers.take(size, self._stall_s)
         try:
             with memoryview(buffer) as whole, whole[:size] as view:

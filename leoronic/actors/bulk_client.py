@@ -39,9 +39,9 @@ from leoronic.wire.bulk import (
 
 CONNECTIONS_MAX = 8
 PER_NODE_MAX = 2
-# Requests under way on one connection; with fewer than the second number, one is enough.
+# Requests under way on one connection. A second one is made only for more: with two processors, two
+# cost a fifth more of their time than one.
 PIPELINE_MAX = 8
-PIPELINE_ENOUGH = 4
 WAITING_MAX = 256
 TRIES_MAX = 2
 # One for each connection that receives, and some that are being written.
@@ -162,9 +162,9 @@ class BulkClient:
         while waiting:
             usable = [one for one in self._askings.get(node, ()) if not one.retiring]
             least = min(usable, key=lambda one: one.under_way, default=None)
-            if least is None or least.under_way >= PIPELINE_ENOUGH:
-                least = self._open(node) or least
             if least is None or least.under_way >= PIPELINE_MAX:
+                least = self._open(node)
+            if least is None:
                 break
             least.ask(waiting.popleft())
         if not waiting:

@@ -245,7 +245,7 @@ class ControlActor(Actor):
             case commands.Watch():
                 return self._watch()
             case _:
-                return None
+                return self._answers.files.stream(command)
 
     async def _watch(self) -> AsyncIterator[Item]:
         with self._watchers.subscribe() as subscription:
@@ -286,6 +286,7 @@ class ControlActor(Actor):
             commands.Drain: of_nodes.drain,
             commands.Join: joining.join,
             commands.Cookie: joining.cookie,
+            commands.ListFiles: answers.files.list_files,
             commands.Stop: answers.stop,
         }
         return found[type(command)]

@@ -8,18 +8,18 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leoronic.actors.file_calls import FolderBytes, FolderPage, FolderPart
 from leoronic.actors.file_disk import FileDisk, is_corrupt
 from leoronic.actors.peer_port import PeerPort
 from leoronic.core.addresses import best_first
 from leoronic.core.file_effects import ChunkCame, ChunkMissed, FoundCorrupt, PullChunk
 from leoronic.core.peer import REASON_MAX
 from leoronic.core.view import View
-from leoronic.errors import LeoronicError
+from leoronic.errors import BadRequest, LeoronicError, MailboxFull, NotFound, Refused, Unavailable
 from leoronic.runtime.actor import ActorContext
-from leoronic.wire.bulk import CORRUPT, PURPOSES, Missed
+from leoronic.wire.bulk import BUSY, CORRUPT, NOT_HERE, PURPOSES, REFUSED, Missed, Page
 from leoronic.wire.preface import Preface
 
 if TYPE_CHECKING:
@@ -32,6 +32,14 @@ if TYPE_CHECKING:
 # Longer than connections stay open that nobody uses.
 CLOSE_AFTER_S = 45.0
 PROBLEMS_TOLD_MAX = 256
+_ERRORS: dict[str, type[LeoronicError]] = {
+    BUSY: MailboxFull,
+    CORRUPT: Refused,
+    NOT_HERE: NotFound,
+    REFUSED: BadRequest,
+}
+# Each may take seconds, if nothing answers there.
+PLACES_MAX = 4
 
 
 class _Served:
@@ -98,13 +106,28 @@ class FileBulk:
 
     def pull(self, message: PullChunk) -> None:
         """Fetch a chunk into its part."""
-        part = None if self._disk.is_untouched else self._disk.store.under_way(message.digest)
+        digest, index, node = message
+        part = None if self._disk.is_untouched else self._disk.store.under_way(digest)
         if part is None:
             self._answer(message, Missed(0, "", "it is not fetched any more"))
             return
-        self._under_way += 1
-        asked = self._asks().pull(message.node, part, message.index)
+        asked = self._count(self._asks().pull(node, part, index))
         asked.add_done_callback(lambda done: self._pulled(message, done))
+
+    async def read_folder(self, message: FolderPage | FolderPart) -> Page | FolderBytes:
+        """See these calls."""
+        if isinstance(message, FolderPage):
+            asked = self._asks().list_page(*message)
+        else:
+            asked = self._asks().read_part(*message)
+        got = await self._count(asked)
+        match got:
+            case Missed():
+                raise _ERRORS.get(got.code, Unavailable)(got.reason)
+            case Page():
+                return got
+        assert got is not None, "no chunk was asked for"
+        return FolderBytes(*got)
 
     def call_back(self, node: str) -> None:
         """`node` wants something and cannot call: call it, and serve it."""
@@ -134,8 +157,15 @@ class FileBulk:
             self._context.call_after(CLOSE_AFTER_S, self._close_client)
         return self._client
 
-    def _pulled(self, message: PullChunk, done: asyncio.Future[Got]) -> None:
+    def _count(self, asked: asyncio.Future[Got]) -> asyncio.Future[Got]:
+        self._under_way += 1
+        asked.add_done_callback(self._uncount)
+        return asked
+
+    def _uncount(self, _done: asyncio.Future[Got]) -> None:
         self._under_way -= 1
+
+    def _pulled(self, message: PullChunk, done: asyncio.Future[Got]) -> None:
         got = done.result()
         self._answer(message, got if isinstance(got, Missed) else None)
 
@@ -193,8 +223,6 @@ class FileBulk:
 
 
 def _places(address: str, others: Iterable[str]) -> list[str]:
-    """Where to call, that which is known to work first."""
-    found = dict.fromkeys(best_first(list(others)))
-    if address in found or not found:
-        found = {address: None, **found} if address else found
-    return list(found)
+    """Where to call: first where the messages go."""
+    found = ([address] if address else []) + best_first(others)
+    return list(dict.fromkeys(found))[:PLACES_MAX]

@@ -58,3 +58,33 @@ class PutFile(NamedTuple):
     """
 
     file: FileRef
+
+
+class FolderPage(NamedTuple):
+    """What is in the working directory of `node`, another one, behind the path `after`.
+
+    Answer: a `wire.bulk.Page`. Raises `Unavailable`, `Refused`.
+    """
+
+    node: str
+    after: str
+
+
+class FolderPart(NamedTuple):
+    """At most `limit` bytes of a file in the working directory of `node`, another one.
+
+    Answer: a `FolderBytes`. Raises `NotFound`, `BadRequest`, `Unavailable`.
+    """
+
+    node: str
+    path: str
+    offset: int
+    limit: int
+
+
+class FolderBytes(NamedTuple):
+    """`size` and `mtime_ns` are those that the file had when it was read."""
+
+    data: bytes | bytearray
+    size: int
+    mtime_ns: int

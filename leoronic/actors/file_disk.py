@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from leoronic.core.attempt_files import WORK, private_folder
 from leoronic.core.blob import BlobRef, FileRef
@@ -35,15 +35,18 @@ from leoronic.core.file_effects import (
     PlaceFailed,
     ReadList,
     RemoveBlobs,
+    RoomWanted,
     UnneededTold,
 )
 from leoronic.core.run import AttemptKey
-from leoronic.errors import BadRequest, LeoronicError, NotFound
+from leoronic.errors import BadRequest, DiskFull, LeoronicError, NotFound
 
 if TYPE_CHECKING:
     from leoronic.actors.file_calls import Makings
     from leoronic.blobs.making import Progress
     from leoronic.blobs.store import BlobStore, Held
+
+T = TypeVar("T")
 
 STATE_FOLDER = ".leoronic"
 RESERVE_BYTES = 1024 * 1024 * 1024
@@ -101,6 +104,17 @@ class FileDisk:
 
     # ---- the machine's effects; each returns what the machine is told ----
 
+    def guarded(self, work: Callable[[T], Sequence[object]], message: T) -> Sequence[object]:
+        """What comes of `work(message)`, also if the disk fails."""
+        try:
+            return work(message)
+        except (LeoronicError, OSError) as error:
+            if isinstance(message, RemoveBlobs) and self._store is not None:
+                store = self._store
+                left = [digest for digest in message.digests if store.has(digest)]
+                return [HereNow(tuple(BlobRef(digest, store.size(digest)) for digest in left))]
+            return failed(message, _told(error))
+
     def list_blobs(self, _message: ListBlobs) -> list[object]:
         """All that is here."""
         if not _has_blobs(self._folder):
@@ -120,7 +134,8 @@ class FileDisk:
         except LeoronicError as error:
             if store.has(digest):
                 return [HereNow((BlobRef(digest, store.size(digest)),))]
-            return [PartFailed(digest, error.message)]
+            short = [RoomWanted(message.list.size)] if isinstance(error, DiskFull) else []
+            return [*short, PartFailed(digest, error.message)]
         have = 0
         for first, after in part.here():
             have |= (1 << after) - (1 << first)
@@ -169,8 +184,10 @@ class FileDisk:
             return [PlaceFailed(message.key, _told(error), missing)]
         return [Placed(message.key)]
 
-    def glob_outputs(self, message: GlobOutputs, algorithm: str) -> list[object]:
-        """Blobs of what an attempt has left."""
+    def glob_outputs(
+        self, message: GlobOutputs, algorithm: str, *, last: bool = True
+    ) -> list[object]:
+        """Blobs of what an attempt has left. Raises `DiskFull` if it is not the `last` try."""
         from leoronic.blobs.globbing import OWN_FOLDERS, find  # noqa: PLC0415 - see the module
         from leoronic.blobs.making import make_from_file  # noqa: PLC0415 - see the module
 
@@ -182,11 +199,20 @@ class FileDisk:
             try:
                 made = make_from_file(self.store, algorithm, folder, path, inside=True)
             except LeoronicError as error:
+                if isinstance(error, DiskFull) and not last:
+                    raise
                 problems.append(error.message)
                 continue
             blob = made.blob
             outputs.append(FileRef(path, digest=blob.digest, size=blob.size, mode=made.mode))
         return [OutputsMade(message.key, tuple(outputs), _some(problems))]
+
+    def size_of_outputs(self, message: GlobOutputs) -> int:
+        """How much room all of them take."""
+        from leoronic.blobs.globbing import find  # noqa: PLC0415 - see the module
+
+        folder = Path(message.folder)
+        return self.size_of(folder, find(folder, message.globs).paths)
 
     def drop_folders(self, message: DropFolders) -> list[object]:
         """Of attempts that are over."""
@@ -208,8 +234,8 @@ class FileDisk:
     def _drop(self, key: AttemptKey) -> None:
         shutil.rmtree(self.root / private_folder(key), ignore_errors=True)
 
-    def find_unneeded(self, message: FindUnneeded, needed: Needed) -> list[object]:
-        """What should go."""
+    def find_unneeded(self, message: FindUnneeded, needed: Needed, wanted: int = 0) -> list[object]:
+        """What should go, so that there is room for `wanted` more bytes."""
         from leoronic.blobs.collecting import collect  # noqa: PLC0415 - see the module
 
         found: dict[str, float] = {}
@@ -222,7 +248,7 @@ class FileDisk:
             rest = [digest for digest in digests if digest not in message.held]
             return message.held & set(digests) | (needed(rest) if rest else set())
 
-        collect(self.store, stay, quota=self.quota(), remove=note)
+        collect(self.store, stay, quota=self.quota(), wanted=wanted, remove=note)
         self._found = found
         return [UnneededTold(tuple(found))]
 
@@ -256,7 +282,8 @@ class FileDisk:
         """A blob of each, or what is wrong with it; `progress` is told the bytes done of all."""
         from leoronic.blobs.making import make_from_file  # noqa: PLC0415 - see the module
 
-        done, made = 0, []
+        done = 0
+        made: Makings = []
         algorithm = self.algorithm(algorithm)
         for path in paths:
             before = done
@@ -309,6 +336,24 @@ class FileDisk:
     def _gone(self, digest: str) -> list[object]:
         """What is to be told of a blob that could not be read."""
         return [] if self.store.has(digest) else [FoundCorrupt(digest)]
+
+
+def failed(message: object, reason: str) -> list[object]:
+    """What the machine is told if the disk can do nothing."""
+    match message:
+        case ListBlobs():
+            return [HereNow(whole=True)]
+        case BeginPart(digest) | FinishPart(digest):
+            return [PartFailed(digest, reason)]
+        case ReadList(digest):
+            return [ListRead(digest, None)]
+        case Place(key):
+            return [PlaceFailed(key, reason)]
+        case GlobOutputs(key):
+            return [OutputsMade(key, (), (reason,))]
+        case FindUnneeded():
+            return [UnneededTold(())]
+    return []
 
 
 def is_corrupt(error: LeoronicError) -> bool:

@@ -165,7 +165,7 @@ class FileWork:
             if not job.dropped:
                 try:
                     result = job.work()
-                except BaseException as raised:  # noqa: BLE001 - crashes the actor, on the loop
+                except BaseException as raised:  # it crashes the actor, on the loop
                     error = raised
             # The loop may have ended before this thread.
             with contextlib.suppress(RuntimeError):

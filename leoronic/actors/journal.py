@@ -130,7 +130,8 @@ class JournalActor(Actor):
                 self._arrivals.overdue(append)
                 self._wake()
             case LoadLive() | LoadOpen() | LoadVector():
-                self._arrivals.drop(message.sender)
+                if not (isinstance(message, LoadOpen) and message.node):
+                    self._arrivals.drop(message.sender)
                 self._boundary.append(message)
                 self._wake()
             case Trim():

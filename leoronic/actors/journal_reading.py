@@ -98,9 +98,9 @@ class Reading:
             await tell(self._context, message.sender, VectorLoaded(node, have, floor, message.life))
             return
         if isinstance(message, LoadOpen):
-            attempts = self._reads.open_attempts(node)
-            tags = self._reads.tags(node)
-            answer = Open(attempts, tags, message.life, self._journal.number)
+            of = message.node or node
+            attempts = self._reads.open_attempts(of)
+            answer = Open(attempts, self._reads.tags(of), message.life, self._journal.number)
             await tell(self._context, message.sender, answer)
             return
         live = self._reads.live()

@@ -11,7 +11,7 @@ from leoronic.core.peer import LinkDown, LinkUp
 from leoronic.errors import Unavailable
 from leoronic.runtime.actor import ActorContext
 
-NODES_TOLD = ("membership", "replication", "questions")
+NODES_TOLD = ("membership", "replication", "questions", "file_store")
 
 
 class LinkNotices:

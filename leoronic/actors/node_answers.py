@@ -283,7 +283,7 @@ class NodeAnswers:
         skipped = {self._nodes.name(node): why for node, why in whys.items() if why}
         there = [node for node, why in whys.items() if not why]
         if not there:
-            raise Refused(f"nobody is there to run it: {'; '.join(skipped.values())}")
+            raise Refused(f"nobody is there for it: {'; '.join(skipped.values())}")
         return there, skipped
 
     def _why_unreached(self, node: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from leoronic.core.blob import FileRef
 from leoronic.core.bounds import Attempt, Number, Seconds
 from leoronic.core.commands import Drain, Nodes, TagAdd, TagDel, TagList, Why
 
@@ -38,5 +39,16 @@ class TakeCookie(msgspec.Struct, frozen=True, tag="takecookie", tag_field="type"
     cookie: str = ""
 
 
-PeerCommand = TagAdd | TagDel | TagList | Drain | Why | Nodes | ReadPart | TakeCookie
+class PlaceFile(msgspec.Struct, frozen=True, tag="placefile", tag_field="type"):
+    """Have the blob of `file` and copy it to `file.name` in the working directory.
+
+    Result: {"done": bool, "bytes": how many are there}. It answers within `wait_s`, and goes on as
+    long as it is asked again.
+    """
+
+    file: FileRef
+    wait_s: Seconds = 0.0
+
+
+PeerCommand = TagAdd | TagDel | TagList | Drain | Why | Nodes | ReadPart | TakeCookie | PlaceFile
 """What may be asked of another node; with a `node` in it, that is the receiver's own."""

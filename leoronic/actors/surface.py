@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from leoronic.actors.answers import Answers
 from leoronic.actors.cluster import Cluster
+from leoronic.actors.file_answers import FileAnswers
 from leoronic.actors.joining import Joining
 from leoronic.actors.node_answers import NodeAnswers, NodeInfo
 from leoronic.actors.nodes import Nodes
@@ -37,12 +38,14 @@ def make_surface(
     cluster = Cluster(queue, context.find("journal"), nodes.names)
     local = LocalOutput(nodes, cluster, context.find("runner_host"), output_dir)
     peers = context.get("peers")
+    of_nodes = NodeAnswers(info, nodes, queue, context.find("runner"), questions, peers)
     answers = Answers(
         info,
         nodes,
         cluster,
-        NodeAnswers(info, nodes, queue, context.find("runner"), questions, peers),
+        of_nodes,
         Joining(info, nodes, questions, peers),
+        FileAnswers(context, info, nodes, cluster, of_nodes, questions),
         queue,
         context.find("scheduler"),
         questions,

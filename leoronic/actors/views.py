@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from leoronic.core.arrays import split_element
+from leoronic.core.blob import FileRef
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import Change, LiveTask
 from leoronic.core.runs import STOPPED_AS
@@ -33,6 +34,8 @@ _PLAIN = (
     "on_loss",
     "pids",
     "fresh_shell",
+    "keep_names",
+    "cache",
 )
 
 
@@ -155,6 +158,8 @@ def task_object(
         "attempt": shown_run["attempt"] if shown_run else 0,
         "attempts": attempt_objects,
         **_ending(last.outcome if last else None, _reason(row, last, live, state)),
+        **_left(last.outcome if last else None),
+        "cached_from": row.spec.cached_from or None,
         "order": row.order,
         "source": row.source,
         **_asked_for(row.spec),
@@ -175,8 +180,22 @@ def task_object(
     return shown
 
 
+def _left(outcome: Outcome | None) -> dict[str, Any]:
+    """The files that a run left, and what could not be kept."""
+    return {
+        "outputs": [_file_object(file) for file in outcome.outputs] if outcome else [],
+        "output_problems": list(outcome.output_problems) if outcome else [],
+    }
+
+
+def _file_object(file: FileRef) -> dict[str, Any]:
+    """`digest` is None of another task's output, until that has ended."""
+    return {"path": file.path, "size": file.size, "digest": file.digest or None}
+
+
 def _asked_for(spec: TaskSpec) -> dict[str, Any]:
     shown: dict[str, Any] = {field: getattr(spec, field) for field in _PLAIN}
+    shown["files"] = [_file_object(file) for file in spec.files]
     shown["conditions"] = list(spec.conditions)
     shown["after"] = [{"id": a.id, "when": a.when} for a in spec.after]
     return shown

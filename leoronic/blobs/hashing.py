@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import cache
+from typing import Any
 
 from leoronic.core.blob import ChunkList, chunk_bytes_for
 from leoronic.errors import Refused
-
-try:
-    from blake3 import blake3
-except ImportError:
-    # Blobs are then made with sha256, and those that blake3 names cannot be had here.
-    blake3 = None  # type: ignore[assignment, misc]
 
 Bytes = bytes | bytearray | memoryview
 
@@ -20,17 +17,31 @@ class Corrupt(Refused):
     """Bytes, or a list, are not what their digest says. It crosses the wire as `refused`."""
 
 
+@cache
+def _blake3() -> Callable[[Bytes], Any] | None:
+    """Imported when it is first needed, as most nodes never see a blob; None if it is not there.
+
+    Blobs are then made with sha256, and those that blake3 names cannot be had here.
+    """
+    try:
+        from blake3 import blake3  # noqa: PLC0415
+    except ImportError:
+        return None
+    return blake3
+
+
 def digests() -> tuple[str, ...]:
     """The algorithms that this process can check, the one to prefer first."""
-    return ("s2",) if blake3 is None else ("b3", "s2")
+    return ("s2",) if _blake3() is None else ("b3", "s2")
 
 
 def digest_bytes(algorithm: str, data: Bytes) -> bytes:
     """The digest of `data`, 32 bytes. Raises `Refused` if `algorithm` is not one of `digests()`."""
     if algorithm == "s2":
         return hashlib.sha256(data).digest()
-    if algorithm == "b3" and blake3 is not None:
-        return blake3(data).digest()
+    if algorithm == "b3" and (blake3 := _blake3()) is not None:
+        digest: bytes = blake3(data).digest()
+        return digest
     raise Refused(
         f"digests of kind {algorithm} cannot be checked here: install the package blake3, "
         "or make the blob with sha256"

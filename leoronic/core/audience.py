@@ -17,12 +17,16 @@ HANDED_ON_MAX = 64
 
 
 class Audience:
-    """`node` is this node's id. `seen` is, by owner, the highest number of what came from it."""
+    """`node` is this node's id. `seen` is, by owner, the highest number of what came from it.
 
-    def __init__(self, node: str) -> None:
+    `ghost`: there is no scheduler of its own.
+    """
+
+    def __init__(self, node: str, *, ghost: bool = False) -> None:
         self.seen: dict[str, int] = {}
         self.fresh = True  # nothing was offered yet
         self._node = node
+        self._own = [] if ghost else [node]
         self._freed: list[tuple[AttemptKey, AttemptKey | None]] = []
         self._taken: dict[AttemptKey, Held] = {}
         self._at_once: set[AttemptKey] = set()  # of these, what its owner believes to wait
@@ -73,7 +77,7 @@ class Audience:
         """What is to be said now; `offer` None: nothing can be offered yet."""
         if not (self._freed or self._taken or self._declined or self._offers or self._offer_all):
             return []
-        told = list(dict.fromkeys([self._node, *interested]))
+        told = list(dict.fromkeys([*self._own, *interested]))
         # A first attempt that starts opens a lane, too.
         wanted = wants() if self._freed or self._taken else {}
         if not self._is_news(wanted):

@@ -20,7 +20,7 @@ class _Barrier:
     def __init__(self, number: int, pending: Iterable[str], give_up_at: float) -> None:
         self.number = number
         self.pending = dict.fromkeys(pending)
-        self.behind: dict[str, int] = {}  # of those heard, the number of an entry that is awaited
+        self.behind: dict[str, int] = {}  # by origin, the number of an entry that is awaited
         self.give_up_at = give_up_at
         self.settled_at: float | None = None  # known once all were heard
 
@@ -51,8 +51,10 @@ class Barriers:
         self._clear.pop(origin, None)
         self._barriers[origin] = _Barrier(number, nodes, now + WAIT_S_MAX)
 
-    def heard(self, node: str, seen: int, number: int, now: float, *, alone: bool) -> bool:
-        """An offer of `node` answers all up to number `seen`, and stands on entry `number` of it.
+    def heard(
+        self, node: str, seen: int, entries: dict[str, int], now: float, *, alone: bool
+    ) -> bool:
+        """An offer of `node` answers all up to number `seen`, and stands on `entries`, by origin.
 
         Whether there is something new to be asked for: see `behind`.
         """
@@ -60,9 +62,10 @@ class Barriers:
         for barrier in self._barriers.values():
             if seen >= barrier.number and node in barrier.pending:
                 del barrier.pending[node]
-                if number:
-                    barrier.behind[node] = number
-                    news = True
+                for origin, number in entries.items():
+                    if number > barrier.behind.get(origin, 0):
+                        barrier.behind[origin] = number
+                        news = True
                 _complete(barrier, now, alone)
         return news
 
@@ -102,7 +105,7 @@ class Barriers:
         return sorted({node for b in self._barriers.values() for node in b.pending})
 
     def behind(self) -> dict[str, int]:
-        """By node that has answered: up to which of its entries the queue must have come."""
+        """By origin: up to which of its entries the queue must have come."""
         found: dict[str, int] = {}
         for barrier in self._barriers.values():
             for node, number in barrier.behind.items():

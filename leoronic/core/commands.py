@@ -205,6 +205,64 @@ class Exec(_Command, frozen=True):
     all: bool = False
 
 
+class Put(_Command, frozen=True):
+    """Copy files into the working directories of nodes, in place of what has their names there.
+
+    Paths count from `cwd`; a file keeps the last part of its path as its name, or a single one gets
+    `name`, a path in the directory. Without `node` and `tag` it goes to all nodes. Refused whole if
+    a file cannot be read, or if nobody is there. Stream: items {"stored": bytes, "size": bytes}
+    while the files are read, then {"node", "done": bytes, "size": bytes}. Result:
+
+        {"files": [{"path", "name", "size", "digest"}],
+         "nodes": {node name: {"placed": [names], "problems": [str]}}}
+
+    Nodes that are down are there too, with that as their problem; those that left are not.
+    """
+
+    files: list[str]
+    cwd: str = ""
+    name: str = ""
+    node: str = ""
+    tag: str = ""
+
+
+class Get(_Command, frozen=True):
+    """The files that a task left, see `outputs`. `have`: of which of them, from which byte on.
+
+    Stream: items {"path", "offset"} with a blob, in order, for each path in `have` up to its end;
+    {"path", "problem"} for one that can't be had now; and while something has to come from other
+    nodes {"fetched": bytes, "size": bytes}. Result, which is all there is without `have`:
+    {"task", "attempt", "files": [{"path", "size", "mode", "digest"}], "problems": [str]}.
+    """
+
+    id: str
+    have: dict[str, int] = {}
+
+
+class ListFiles(_Command, frozen=True):
+    """What is in a node's working directory, without the node's state and its inbox; by pages.
+
+    Result: {"entries": [{"path", "kind": file|folder|link|other, "size", "mode", "mtime_ns",
+    "target", "problem"}], "more": bool, "after": str}. In the order of names, a folder before what
+    is in it. The next page is that with `after`. `problem`: why it can't be had.
+    """
+
+    node: str = ""
+    after: str = ""
+
+
+class ReadFiles(_Command, frozen=True):
+    """Files of a node's working directory: (path, offset, size as it was listed) of each.
+
+    Stream: in order, items {"path", "offset", "size", "mtime_ns", "last": bool} with a blob, or
+    {"path", "problem"} as the last of a file. `size` and `mtime_ns` as they are now; a file that
+    changes while it is read is a problem. Result: {}. At most 1,000 files.
+    """
+
+    files: list[tuple[str, int, int]]
+    node: str = ""
+
+
 class Drain(_Command, frozen=True):
     """Start nothing more on a node; what runs ends. Result: the node object of that node."""
 
@@ -246,6 +304,10 @@ Command = (
     | TagDel
     | TagList
     | Exec
+    | Put
+    | Get
+    | ListFiles
+    | ReadFiles
     | Drain
     | Stop
     | Debug

@@ -7,6 +7,8 @@ from leoronic.errors import BadRequest
 # The fingerprint is public, so guesses can be tried at leisure: what can be guessed is refused.
 COOKIE_LENGTH_MIN = 20
 COOKIE_LENGTH_MAX = 1024
+ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+"""Digits and letters that none can confuse."""
 
 
 def check_cookie(cookie: str) -> str:

@@ -65,7 +65,7 @@ class Lost(_Entry, frozen=True):
 
     Written by that node itself, or by the task's owner if that node is down. It is tried again,
     unless `hold`: then the task waits for somebody to release it. If not `begun`, nothing of it
-    ever ran: it counts for nothing.
+    ever ran: it counts for nothing. `told`: another writes it down, but that node itself says so.
     """
 
     task: str
@@ -75,6 +75,7 @@ class Lost(_Entry, frozen=True):
     suspicion: str
     hold: bool = False
     begun: bool = True
+    told: bool = False
 
 
 class Cancelled(_Entry, frozen=True):

@@ -28,6 +28,7 @@ from leoronic.core.executor_messages import (
     Describe,
     LoadOpen,
     Open,
+    Relaying,
     RunnerDown,
     SetDraining,
     SetTag,
@@ -78,12 +79,20 @@ RETRY_APPEND_S = 1.0
 STRAYS_S = 20.0
 
 
+CLAIRVOYANT = "clairvoyant"
+"""The tag of a node that serves ghosts."""
+RELAY_CPUS_MILLI = 1000
+
+
 class Start:
     """The machine's first message: ask the journal what this node was running."""
 
 
 class ExecutorMachine:
-    """See the module. `node` is this node's id, `name` what people call it, `root` its folder."""
+    """See the module. `node` is this node's id, `name` what people call it, `root` its folder.
+
+    `ghost`: it is a ghost's, who has no scheduler; the actor `journal` is its clairvoyant's.
+    """
 
     def __init__(
         self,
@@ -92,11 +101,15 @@ class ExecutorMachine:
         capacity: Capacity,
         tags: Iterable[str] = (),
         root: str = "",
+        *,
+        ghost: bool = False,
     ) -> None:
         self._node = node
         self._root = root
         self._name = name
-        self._has = Holdings(node, name, capacity, frozenset(tags))
+        self._has = Holdings(node, name, capacity, frozenset(tags), ghost=ghost)
+        self._capacity = capacity
+        self._relaying = False
         self._fixed_tags = frozenset(tags)
         self._tags: set[str] = set()
         self._open: bool = False  # the journal has told what was running
@@ -139,6 +152,7 @@ class ExecutorMachine:
             Asked: self._on_asked,
             Fired: self._on_fired,
             Capacity: self._on_capacity,
+            Relaying: self._on_relaying,
         }
 
     def handle(self, message: object, now: float) -> list[Effect]:
@@ -183,7 +197,7 @@ class ExecutorMachine:
         self._open = True
         self._has.number = message.number
         self._tags = set(message.tags)
-        self._has.tags = self._fixed_tags | self._tags
+        self._set_tags()
         self._tell_standing()
         for known in message.attempts:
             self._has.restore(known)
@@ -279,9 +293,23 @@ class ExecutorMachine:
 
     def _on_capacity(self, capacity: Capacity) -> None:
         """The machine changed (a disk filled up): what runs stays, the rest is as it is now."""
-        if capacity != self._has.ledger.capacity:
-            self._has.ledger.capacity = capacity
+        self._capacity = capacity
+        offered = offered_capacity(capacity, relaying=self._relaying)
+        if offered != self._has.ledger.capacity:
+            self._has.ledger.capacity = offered
             self._offer()
+
+    def _on_relaying(self, message: Relaying) -> None:
+        if message.on != self._relaying:
+            self._relaying = message.on
+            self._set_tags()
+            offered = offered_capacity(self._capacity, relaying=message.on)
+            self._has.ledger.capacity = offered
+            self._offer()
+
+    def _set_tags(self) -> None:
+        relaying = {CLAIRVOYANT} if self._relaying else set()
+        self._has.tags = self._fixed_tags | self._tags | relaying
 
     # ---- the schedulers ----
 
@@ -531,7 +559,7 @@ class ExecutorMachine:
 
     def _tagged(self, token: int, entry: Tagged | Untagged) -> None:
         (self._tags.add if isinstance(entry, Tagged) else self._tags.discard)(entry.tag)
-        self._has.tags = self._fixed_tags | self._tags
+        self._set_tags()
         self._offer()
         request = self._tag_requests.pop(token, None)
         if request is not None:
@@ -539,3 +567,10 @@ class ExecutorMachine:
 
     def _description(self) -> dict[str, object]:
         return {**self._has.description(), "connected": self._connected}
+
+
+def offered_capacity(capacity: Capacity, *, relaying: bool) -> Capacity:
+    """What a machine of `capacity` offers: one cpu less while it serves ghosts, if it has two."""
+    if not relaying or capacity.cpus_milli < 2 * RELAY_CPUS_MILLI:
+        return capacity
+    return structs.replace(capacity, cpus_milli=capacity.cpus_milli - RELAY_CPUS_MILLI)

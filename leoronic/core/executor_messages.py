@@ -10,11 +10,13 @@ from leoronic.core.resources import Need
 class LoadOpen(msgspec.Struct, frozen=True):
     """Asked of the journal: attempts on this node without an end. Answer: `Open`.
 
-    `life` comes back with the answer: one meant for an earlier life of the asker is void.
+    `life` comes back with the answer: one meant for an earlier life of the asker is void. `node`:
+    of that ghost instead.
     """
 
     sender: str
     life: int = 0
+    node: str = ""
 
 
 class OpenAttempt(msgspec.Struct, frozen=True):
@@ -61,6 +63,15 @@ class SetTag(msgspec.Struct, frozen=True):
 
 class SetDraining(msgspec.Struct, frozen=True):
     """Asked: start nothing more here, or undo that. Answer: None."""
+
+    on: bool
+
+
+class Relaying(msgspec.Struct, frozen=True):
+    """The node serves ghosts (or no longer): it has the tag `clairvoyant`, and needs a cpu for it.
+
+    That cpu is not offered, if there is another.
+    """
 
     on: bool
 

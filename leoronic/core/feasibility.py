@@ -30,7 +30,7 @@ class Feasibility:
         """The view is another now. Returns the classes about which there is news, sorted."""
         facts = sorted(
             (m.id, m.about.name, "" if m.alive else m.state, m.about.capacity)
-            for m in view.members.values()
+            for m in view.everyone()
         )
         if facts == self._facts:
             return []

@@ -152,6 +152,12 @@ class UnneededTold(NamedTuple):
     digests: tuple[str, ...]
 
 
+class RoomWanted(NamedTuple):
+    """There is no room on the disk for so many bytes: what may go should, now."""
+
+    size: int
+
+
 class RemoveBlobs(NamedTuple):
     """Remove these, but for what the journal has come to need since: that is told by `HereNow`."""
 

@@ -32,6 +32,7 @@ from leoronic.core.file_effects import (
     PlaceFailed,
     ReadList,
     RemoveBlobs,
+    RoomWanted,
     UnneededTold,
 )
 from leoronic.core.file_jobs import RUNNER, FileJobs
@@ -123,6 +124,7 @@ class FileStoreMachine:
             NeededTold: self._care.on_page,
             NewNeeds: lambda message: self._care.needed(message.digests),
             UnneededTold: self._on_unneeded_told,
+            RoomWanted: self._when_loaded(lambda _: self._collect()),
             Fired: self._on_fired,
         }
 

@@ -20,6 +20,7 @@ class Holders:
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
         self._copies = Copies()
+        self._askers: dict[int, str] = {}  # by token
 
     def learn(
         self, peer: ReplicaPeer, have: dict[str, int], before: dict[str, int] | None = None
@@ -116,10 +117,11 @@ class Holders:
         replica = self._replica
         holders = self.of(message.number)
         if holders or not self._may_be_copied():
-            replica.send("queue", Copied(message.token, holders))
+            replica.send(message.sender, Copied(message.token, holders))
             return
         if self._copies.due() is None:
             replica.set_timer("copies", replica.now + COPIES_S)
+        self._askers[message.token] = message.sender
         self._copies.wait(message.token, message.number, replica.now + COPIES_S)
 
     def _arrived(self, peer: ReplicaPeer, number: int) -> None:
@@ -128,12 +130,12 @@ class Holders:
 
     def _tell_copied(self, number: int) -> None:
         for token, wanted in self._copies.held(number):
-            self._replica.send("queue", Copied(token, self.of(wanted)))
+            self._replica.send(self._askers.pop(token), Copied(token, self.of(wanted)))
 
     def copies_are_overdue(self) -> None:
         """Who waited for long enough is told that there is none."""
         for token in self._copies.overdue(self._replica.now):
-            self._replica.send("queue", Copied(token, []))
+            self._replica.send(self._askers.pop(token), Copied(token, []))
         due = self._copies.due()
         if due is not None:
             self._replica.set_timer("copies", due)

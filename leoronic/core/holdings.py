@@ -27,14 +27,22 @@ LATER_S = 0.2
 
 
 class Holdings:
-    """See the module. `node` is this node's id, `name` what people call it."""
+    """See the module. `node` is this node's id, `name` what people call it; or those of a ghost."""
 
-    def __init__(self, node: str, name: str, capacity: Capacity, tags: frozenset[str]) -> None:
+    def __init__(
+        self,
+        node: str,
+        name: str,
+        capacity: Capacity,
+        tags: frozenset[str],
+        *,
+        ghost: bool = False,
+    ) -> None:
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.ledger = Ledger(capacity)
         self.lanes: Lanes[tuple[str, int]] = Lanes()  # classes are an owner's: (owner, number)
         self.sharing = Sharing()
-        self.audience = Audience(node)
+        self.audience = Audience(node, ghost=ghost)
         self.tags = tags
         self.draining = False
         self.abandoned = False

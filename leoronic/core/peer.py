@@ -1,12 +1,13 @@
 """What nodes say to each other. Each message names its sender, and its type says who gets it.
 
     MACHINE         gets
-    membership      Heartbeat, Probe, ProbeAnswer, Introduce, LinkUp, LinkDown
+    membership      Heartbeat, Probe, ProbeAnswer, Introduce, Ghosts, LinkUp, LinkDown
     replication     Push, Pull, Entries, Have, LinkUp, LinkDown
     scheduler       Offer, Freed, FilesPresent, Outstanding
     runner          Interest, Reserve, Assign, CheckFiles              (the executor)
     questions       Ask, Answered
-    file_store      SeekBlobs, KeepBlobs, BlobsHere, AskChunks, ChunkPlan
+    file_store      SeekBlobs, KeepBlobs, BlobsHere, AskChunks, ChunkPlan, CallBack
+    relay           ToGhost, FromGhost
 
 A machine addresses another node's by `Send("ACTOR@NODE", message)`: the actor `peers` carries it.
 Lost if there is no connection: everything here is repeated by level. On one connection the order
@@ -29,6 +30,7 @@ from leoronic.core.view import TAGS_MAX, About
 HELD_MAX = 10_000
 """Attempts that a node may say it has; it takes 3,000 at most."""
 OUTSTANDING_MAX = 10_000
+JOURNALS_MAX = 16
 
 
 class PeerMessage(msgspec.Struct, frozen=True, omit_defaults=True, tag=True, tag_field="type"):
@@ -223,7 +225,8 @@ class Offer(PeerMessage, frozen=True):
     that occupy nothing: they stand behind others, or their end is on its way to the disk. `seen` is
     the highest number of the receiver's: what was assigned with it or before, and is neither held
     nor queued, ended or never arrived. `number` is that of an entry of the sender's own: how all
-    ended that it ever ran, and does not name here, is in its entries up to that.
+    ended that it ever ran, and does not name here, is in its entries up to that. A ghost's are in
+    the journals of those who were its clairvoyants: `journals` has such a number for each.
     """
 
     name: NodeName
@@ -235,6 +238,7 @@ class Offer(PeerMessage, frozen=True):
     queued: Annotated[list[AttemptKey], Meta(max_length=HELD_MAX)] = []
     seen: Number = 0
     number: Number = 0
+    journals: Annotated[dict[NodeId, Number], Meta(max_length=JOURNALS_MAX)] = {}
 
 
 class Freed(PeerMessage, frozen=True):
@@ -391,6 +395,52 @@ class ChunkPlan(WithBlob, frozen=True, kw_only=True):
     chunk_bytes: Number = 0
 
 
+class CallBack(PeerMessage, frozen=True):
+    """Open a connection for files to the sender, which wants some and cannot call."""
+
+
+# ---- ghosts ----
+
+GHOSTS_MAX = 4096
+
+
+class GhostTold(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A ghost that is attached to the sender. `number` is that of the attachment: see `Attach`."""
+
+    id: NodeId
+    about: About
+    number: Number
+
+
+class Ghosts(PeerMessage, frozen=True):
+    """The sender is the clairvoyant of these; `gone` are no longer attached to it.
+
+    `whole`: of no others; told on connecting. Else what changed since.
+    """
+
+    ghosts: Annotated[list[GhostTold], Meta(max_length=GHOSTS_MAX)] = []
+    gone: Annotated[list[NodeId], Meta(max_length=GHOSTS_MAX)] = []
+    whole: bool = False
+
+
+class ToGhost(WithBlob, frozen=True, kw_only=True):
+    """To the clairvoyant of `ghost`: hand it `message` (one of these here, its blob in `blob`).
+
+    `stale` is set by the connection on arrival, as for `Assign`.
+    """
+
+    ghost: NodeId
+    message: msgspec.Raw = msgspec.Raw(b"null")
+    stale: bool = False
+
+
+class FromGhost(WithBlob, frozen=True, kw_only=True):
+    """From the clairvoyant of `ghost`: it says `message` to the receiver (its blob in `blob`)."""
+
+    ghost: NodeId
+    message: msgspec.Raw = msgspec.Raw(b"null")
+
+
 MESSAGES: TypeAlias = (
     Heartbeat
     | Probe
@@ -415,6 +465,10 @@ MESSAGES: TypeAlias = (
     | BlobsHere
     | AskChunks
     | ChunkPlan
+    | CallBack
+    | Ghosts
+    | ToGhost
+    | FromGhost
 )
 """Everything that may come from another node."""
 
@@ -442,6 +496,10 @@ RECEIVERS: dict[type, str] = {
     BlobsHere: "file_store",
     AskChunks: "file_store",
     ChunkPlan: "file_store",
+    CallBack: "file_store",
+    Ghosts: "membership",
+    ToGhost: "relay",
+    FromGhost: "relay",
 }
 """The actor that gets a message of this type."""
 assert RECEIVERS.keys() == {*get_args(MESSAGES)}, "each message has one receiver, and no other"

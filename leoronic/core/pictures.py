@@ -19,7 +19,7 @@ from leoronic.core.resources import Need
 from leoronic.core.ring import owner_of
 from leoronic.core.run import AttemptKey
 from leoronic.core.scheduler_outbox import Outbox
-from leoronic.core.view import View
+from leoronic.core.view import GhostMember, Member, View
 
 FILES_EVERY_S = 2.0
 # Entries of another node are here long before that, unless it can't be reached.
@@ -32,7 +32,8 @@ OUTSTANDING_MAX = 10_000
 class Pictures:
     """See the module. It draws the `nodes` of `placement`, and says by `barriers` what is clear.
 
-    `alive` and `peers` (the others of these) are sorted ids of nodes that count as there; of those
+    `alive` and `peers` (the others of these) are sorted ids of those that count as there, ghosts
+    among them; of those
     `out_of_reach` the entries may not come just now. All empty before there is a `View`.
     `contested`: others' tasks took room since this was last put to False.
     """
@@ -53,7 +54,7 @@ class Pictures:
         picture = self._placement.nodes.get(node)
         if picture is not None:
             return picture.name
-        member = None if self.view is None else self.view.members.get(node)
+        member = None if self.view is None else self.view.find(node)
         return node if member is None else member.about.name
 
     # ---- who is there ----
@@ -61,22 +62,22 @@ class Pictures:
     def see(self, view: View) -> None:
         """Who is there is another now."""
         old, self.view = self.view, view
-        alive = self.alive = sorted({self._out.me, *view.alive()})
+        alive = self.alive = sorted({self._out.me, *view.executors()})
         self.peers = [node for node in alive if node != self._out.me]
-        self.out_of_reach = {m.id for m in view.members.values() if m.alive and not m.linked}
+        self.out_of_reach = {m.id for m in view.everyone() if m.alive and not m.linked}
         nodes = self._placement.nodes
         for node in [node for node in nodes if node not in alive]:
             self._lose(node)
         if old is not None:
-            for node in sorted({*old.alive()} - {*alive}):
+            for node in sorted({*old.executors()} - {*alive}):
                 self._interests.forget(node)
                 self.barriers.gone(node, self._out.now, alone=len(alive) == 1)
             for node in self.peers:
-                before = old.members.get(node)
+                before, now = old.find(node), view.find(node)
+                assert now is not None, "whoever is there is known"
                 if before is None or not before.alive:
                     self.barriers.joined(node)
-                now = view.members[node]
-                if before is None or before.about.life != now.about.life or not before.linked:
+                if before is None or not before.linked or _life(before) != _life(now):
                     self._interests.forget(node)  # it never knew, or has forgotten
         self._see_owners(old, view)
         for window in list(self._placement.windows.values()):
@@ -243,8 +244,12 @@ class Pictures:
         placement.node_changed(message.node)
         alone = len(self.alive) == 1
         # Alone, only this node's journal counts: it refuses what it knows, and it knows its own.
-        number = 0 if alone else message.number
-        if self.barriers.heard(message.node, message.seen, number, self._out.now, alone=alone):
+        entries: dict[str, int] = {}
+        if not alone:
+            entries.update(message.journals)
+            if message.number:
+                entries[message.node] = message.number
+        if self.barriers.heard(message.node, message.seen, entries, self._out.now, alone=alone):
             self.ask_reached()
         if message.fresh:
             # What was assigned to its former life may be lost: the answer tells.
@@ -305,3 +310,9 @@ class Pictures:
             for node in [only] if only else sorted(self._placement.nodes):
                 self._out.tell(node, CheckFiles(self._out.me, paths))
             self._out.arm("files", self._out.now + FILES_EVERY_S)
+
+
+def _life(member: Member | GhostMember) -> tuple[int, str]:
+    """What was said to a life of an executor, or on the way to a ghost, is lost with it."""
+    by = member.clairvoyant if isinstance(member, GhostMember) else ""
+    return member.about.life, by

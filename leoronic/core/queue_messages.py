@@ -198,6 +198,13 @@ class StopAttempt(msgspec.Struct, frozen=True):
     reason: str
 
 
+class StopOnGhost(msgspec.Struct, frozen=True):
+    """To the relay: the same of a ghost that is attached to this node."""
+
+    ghost: str
+    stop: StopAttempt
+
+
 # ---- asked of the journal (casts with a token, answered by casts to `sender`) ----
 
 

@@ -96,17 +96,19 @@ class PageRead(msgspec.Struct, frozen=True):
 
 
 class AwaitCopies(msgspec.Struct, frozen=True):
-    """From the queue: tell `Copied` once another node holds our entry `number`.
+    """Tell `sender` (`Copied`) once another node holds our entry `number`.
 
-    At once if there is nobody to hold it, and in any case within a bounded time.
+    At once if there is nobody to hold it, and in any case within a bounded time. Of two senders no
+    two tokens are the same.
     """
 
     token: int
     number: int
+    sender: str = "queue"
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """To the queue: `nodes` (ids, this one not among them) hold the entry durably."""
+    """`nodes` (ids, this one not among them) hold the entry durably."""
 
     token: int
     nodes: list[str]

@@ -115,6 +115,10 @@ class Runs:
         """The nodes where one is under way, sorted."""
         return sorted({key[1] for key, state in self._states.items() if state.phase == OPEN})
 
+    def nodes(self) -> list[str]:
+        """The nodes where there was one, sorted."""
+        return sorted({node for _, node in self._states})
+
     def shown(self) -> RunKey:
         """The run to tell of: the highest under way, else the highest, else (0, "")."""
         keys = [key for key, state in self._states.items() if state.phase == OPEN]

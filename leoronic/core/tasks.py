@@ -33,7 +33,14 @@ from leoronic.core.live import LiveRecords, family
 from leoronic.core.losses import Losses
 from leoronic.core.open_runs import OpenRuns
 from leoronic.core.ownership import Ownership
-from leoronic.core.queue_messages import Flip, LoadedRun, LoadedTask, MatchCommands, StopAttempt
+from leoronic.core.queue_messages import (
+    Flip,
+    LoadedRun,
+    LoadedTask,
+    MatchCommands,
+    StopAttempt,
+    StopOnGhost,
+)
 from leoronic.core.records import Record, Status, TaskClass
 from leoronic.core.runs import LOST, NEVER_BEGAN, OPEN, STOPPED_AS, RunState, end_phase
 from leoronic.core.spec import TaskSpec, element_count
@@ -73,7 +80,7 @@ class Tasks(LiveRecords):
     def see(self, view: View) -> None:
         """Who is there is another now: who places what, what could run, and what is lost."""
         self.ownership.see(view)
-        self.windows.see(len(view.alive()))
+        self.windows.see(len(view.executors()))
         changed = set(self.feasibility.see(view, self.classes))
         if changed:
             for record in self.live.values():
@@ -92,7 +99,7 @@ class Tasks(LiveRecords):
         """The timer "unheard of" fired."""
         self._unheard.step()
         if self.ownership.view is not None:
-            self.windows.see(len(self.ownership.view.alive()))
+            self.windows.see(len(self.ownership.view.executors()))
         self.give_up_lost()
 
     # ---- entries ----
@@ -187,8 +194,8 @@ class Tasks(LiveRecords):
     def _started(self, entry: Started, _origin: str) -> None:
         record = self._record_to_run(entry.task)
         if record is None:
-            if entry.node == self.ownership.me:
-                self._stop(entry.task, entry.attempt, "the task had ended already")
+            if self.ownership.is_here(entry.node):
+                self._stop(entry.task, entry.attempt, entry.node, "the task had ended already")
             return
         self._join(record, entry.attempt, entry.node, RunState(OPEN))
         self.appends += self._losses.of(record, entry.node)
@@ -230,7 +237,7 @@ class Tasks(LiveRecords):
         record = self._record_to_run(entry.task)
         if record is None:
             return
-        lost = RunState(LOST, 0.0, entry.hold, gone=origin == entry.node)
+        lost = RunState(LOST, 0.0, entry.hold, gone=entry.told or origin == entry.node)
         if not entry.begun:
             lost = RunState(NEVER_BEGAN, min(entry.at, self.now))
         if self._join(record, entry.attempt, entry.node, lost):
@@ -256,8 +263,13 @@ class Tasks(LiveRecords):
 
     def _stop_superseded(self, record: Record) -> None:
         """Of several runs of a task the highest goes on; a lower one here is ended."""
-        for attempt in record.runs.superseded_on(self.ownership.me):
-            self._stop(record.id, attempt, STOPPED_AS)
+        for node in self._nodes_here(record):
+            for attempt in record.runs.superseded_on(node):
+                self._stop(record.id, attempt, node, STOPPED_AS)
+
+    def _nodes_here(self, record: Record) -> list[str]:
+        """Where it ran, of this node and the ghosts that are attached to it."""
+        return [node for node in record.runs.nodes() if self.ownership.is_here(node)]
 
     def _cancelled(self, entry: Cancelled, _origin: str) -> None:
         record = self._record_for(entry.task)
@@ -340,8 +352,10 @@ class Tasks(LiveRecords):
     def _finalise(self, record: Record, state: str, reason: str) -> None:
         for one in family(record):
             self.windows.take_back(one)
-            for attempt in one.runs.may_exist_on(self.ownership.me):
-                self._stop(one.id, attempt, "cancelled" if state == "cancelled" else STOPPED_AS)
+            why = "cancelled" if state == "cancelled" else STOPPED_AS
+            for node in self._nodes_here(one):
+                for attempt in one.runs.may_exist_on(node):
+                    self._stop(one.id, attempt, node, why)
             self.open_runs.forget(one)
             one.status = Status.FINAL
         self.note(record, state, reason)
@@ -366,8 +380,12 @@ class Tasks(LiveRecords):
             self.feasibility.forget(task_class.number)
             self.windows.drop_class(task_class)
 
-    def _stop(self, task: str, attempt: int, reason: str) -> None:
-        self.effects.append(Send("runner", StopAttempt(task, attempt, reason)))
+    def _stop(self, task: str, attempt: int, node: str, reason: str) -> None:
+        stop = StopAttempt(task, attempt, reason)
+        if node == self.ownership.me:
+            self.effects.append(Send("runner", stop))
+        else:
+            self.effects.append(Send("relay", StopOnGhost(node, stop)))
 
     # ---- what others tell ----
 

@@ -23,6 +23,7 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a node tells of itself; changes seldom. `revision` grows with each change.
 
     `addresses` are HOST:PORT where its peer port listens. `life` is new at each start of its core.
+    `digests` are the algorithms of blobs' names that it can check (`core/blob.py`).
     """
 
     name: NodeName
@@ -33,6 +34,7 @@ class About(msgspec.Struct, frozen=True, omit_defaults=True):
     capacity: Capacity = Capacity(0, 0, 0)
     tags: Annotated[list[Tag], Meta(max_length=TAGS_MAX)] = []
     draining: bool = False
+    digests: Annotated[list[Annotated[str, Meta(max_length=8)]], Meta(max_length=8)] = []
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -58,19 +60,54 @@ class Member(msgspec.Struct, frozen=True):
         return self.state in (UP, SUSPECT)
 
 
+class GhostMember(msgspec.Struct, frozen=True):
+    """A ghost that is known. `clairvoyant` is the id of the node that has, or had, it.
+
+    `state`: `up`, `suspect` (no node has it; it still counts as there for a while) or `down`.
+    `reason` and `linked` as in `Member`. `lost_s`: for how long no node has had it.
+    """
+
+    id: str
+    about: About
+    clairvoyant: str
+    state: str = UP
+    reason: str = ""
+    linked: bool = True
+    lost_s: float = 0.0
+
+    @property
+    def alive(self) -> bool:
+        """Whether it counts as there."""
+        return self.state in (UP, SUSPECT)
+
+
 class View(msgspec.Struct, frozen=True, dict=True):
     """From membership to the queue, scheduler, executor, replication and control: all, by level.
 
     `members` by id, this node (`me`) among them. `at`: when it was made, by the steady clock.
+    `ghosts` by id: they run tasks as members do, and own none.
     """
 
     me: str
     members: dict[str, Member]
     at: float = 0.0
+    ghosts: dict[str, GhostMember] = {}
+
+    def find(self, node: str) -> Member | GhostMember | None:
+        """The node or ghost of that id, if it is known."""
+        return self.members.get(node) or self.ghosts.get(node)
+
+    def everyone(self) -> list[Member | GhostMember]:
+        """All that are known: nodes, then ghosts."""
+        return [*self.members.values(), *self.ghosts.values()]
 
     def alive(self) -> list[str]:
         """Ids of those that count as there, sorted; this node among them."""
         return list(self._alive)
+
+    def executors(self) -> list[str]:
+        """Ids of all that count as there and run tasks, sorted: nodes and ghosts."""
+        return list(self._executors)
 
     def owners(self) -> list[str]:
         """Ids of those that may own tasks, sorted: alive and caught up."""
@@ -85,6 +122,12 @@ class View(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def _alive(self) -> list[str]:
         return sorted(member.id for member in self.members.values() if member.alive)
+
+    @cached_property
+    def _executors(self) -> list[str]:
+        if not self.ghosts:
+            return self._alive
+        return sorted([*self._alive, *(g.id for g in self.ghosts.values() if g.alive)])
 
     @cached_property
     def _owners(self) -> list[str]:

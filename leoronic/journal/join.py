@@ -142,6 +142,14 @@ class Join:
         """Merge a start that is to be made here; false if it comes too late (the fence)."""
         return self._connection.execute(sql.START, _start_row(entry, seq)).rowcount == 1
 
+    def goes_on(self, entry: Started) -> bool:
+        """Whether that very run began already, and nothing is known that ends it.
+
+        A ghost hands over to another node what it runs.
+        """
+        found = self._connection.execute(sql.GOES_ON, _start_row(entry, 0)).fetchone()
+        return found is not None
+
     def knows(self, task: str) -> bool:
         """Whether a task, or the array of an element, is known here."""
         found = self._connection.execute("SELECT 1 FROM tasks WHERE id = ?", (_base(task),))
@@ -237,7 +245,7 @@ class Join:
                 "at": entry.at,
                 "why": entry.suspicion,
                 "hold": entry.hold,
-                "gone": writer == entry.node,
+                "gone": entry.told or writer == entry.node,
                 "seq": seq,
                 "base": _base(entry.task),
             },

@@ -1,28 +1,28 @@
-"""structlog, imported without rich.
+"""Loggers: structlog's, unless the process has said otherwise.
 
-structlog imports rich wherever it is installed, which costs a node's process 5 MiB and 0.1 s for
-colours it never prints. How lines are rendered is configured once, by the node.
+structlog costs 5 MiB, which a ghost does not have to spare; see `plain_log.py`.
 """
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from typing import Any
 
-_hides_rich = "rich" not in sys.modules
-if _hides_rich:
-    sys.modules["rich"] = None  # type: ignore[assignment]
-
-import structlog as structlog  # noqa: E402, PLC0414 - for those who configure it
-
-if _hides_rich:
-    # Others in this process may still want it.
-    del sys.modules["rich"]
-
 Logger = Any
-"""A bound structlog logger; `info(event, **fields)` and so on."""
+"""A bound logger; `info(event, **fields)` and so on, as structlog's."""
+
+_makers: list[Callable[..., Logger]] = []
+
+
+def use_loggers(make: Callable[..., Logger]) -> None:
+    """From now on `make(**fields)` makes this process's loggers."""
+    _makers[:] = [make]
 
 
 def get_logger(**fields: object) -> Logger:
     """A logger that adds `fields` to each line."""
-    return structlog.get_logger(**fields)
+    if not _makers:
+        from leoronic.runtime.structured import structlog  # noqa: PLC0415 - see the module
+
+        use_loggers(structlog.get_logger)
+    return _makers[0](**fields)

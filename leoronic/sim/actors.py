@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leoronic.core import executor, membership, queue, replication, scheduler
+from leoronic.core import executor, file_store, membership, queue, replication, scheduler
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.member_record import Acquaintance
 from leoronic.core.membership import MembershipMachine
@@ -12,6 +12,7 @@ from leoronic.core.queue import QueueMachine
 from leoronic.core.replication import ReplicationMachine
 from leoronic.core.scheduler import SchedulerMachine
 from leoronic.core.view import About
+from leoronic.sim.file_actor import FileStoreHost
 from leoronic.sim.hosts import ExecutorHost, MachineHost
 from leoronic.sim.journal import JournalHost
 from leoronic.sim.network import address_of
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 ACTORS = ("journal", "replication", "membership", "queue", "scheduler", "runner")
 """In the order in which they are started; one that crashes takes those after it along."""
+WITH_FILES = (*ACTORS[:3], "file_store", *ACTORS[3:])
+"""The same, where tasks have files."""
 
 
 def make_actor(node: SimNode, name: str) -> None:
@@ -40,6 +43,11 @@ def make_actor(node: SimNode, name: str) -> None:
             timeouts = None if node.retention is None else node.retention.timeouts
             members = MembershipMachine(node.id, first_about(node), acquaintances, timeouts)
             _start(node, MachineHost(node, name, members, steady), membership.Start())
+        case "file_store":
+            assert node.blobs is not None
+            assert node.mix is not None
+            storing = FileStoreHost(node, node.blobs, node.mix)
+            _start(node, storing, file_store.Start())
         case "queue":
             _start(node, MachineHost(node, name, QueueMachine(), wall), queue.Start())
         case "scheduler":

@@ -16,11 +16,14 @@ from leoronic.core.spec import TaskSpec
 from leoronic.errors import LeoronicError
 from leoronic.sim.cluster import Cluster
 from leoronic.sim.facts import Facts, TaskFacts
+from leoronic.sim.file_actor import bring, is_lost
 from leoronic.sim.node import SimNode
 from leoronic.sim.plan import parse_plan
 from leoronic.sim.story import Violation
 from leoronic.sim.workload import FILE, TAGS, Maker, may_be_parent
 
+# What has it is to end by itself: it shows that the cluster goes on.
+PROBE_PRIORITY = 1000
 # In these rounds what others wait for is done again; later those who wait are cancelled.
 REDO_ROUNDS = 5
 
@@ -80,6 +83,8 @@ class Client:
             elif error is not None:
                 self._turned_down(specs, error, tries)
 
+        if self._maker.files is not None:
+            bring(node, specs, self._maker.files.contents)
         node.call("queue", SubmitSpecs(specs, "sim"), told)
         repeatable = all(spec.id for spec in specs) and not answered and tries < 4
         if repeatable and self._chance.random() < 0.2:
@@ -128,7 +133,7 @@ class Client:
         self._node().call("queue", ChangeTasks(what, tasks, "by hand"), _ignore)
 
     def _some(self, most: int) -> list[str]:
-        known = list(self._some_facts().tasks.values())
+        known = [t for t in self._some_facts().tasks.values() if t.spec.priority != PROBE_PRIORITY]
         if not known:
             return []
         chosen = [self._chance.choice(known) for _ in range(self._chance.randint(1, most))]
@@ -203,7 +208,8 @@ class Client:
     def _mend(self, facts: Facts, task: TaskFacts, round_number: int) -> None:
         plan = parse_plan(str(task.spec.command))
         endless = "forever" in plan.flags and task.spec.time_limit is None
-        if plan.serial in self._maker.impossible or endless:
+        lost = is_lost(self._cluster.nodes, task.spec)
+        if plan.serial in self._maker.impossible or endless or lost:
             self._change("cancel", [task.id])
             return
         elements = [p for p in task.parts if split_element(p) and not task.parts[p].final]

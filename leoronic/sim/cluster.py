@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from random import Random
 
+import msgspec
+
 from leoronic.core.queue_messages import Accepted
 from leoronic.core.resources import Capacity
 from leoronic.sim.clock import Clock
 from leoronic.sim.disk import Disk
+from leoronic.sim.file_actor import FileMix
+from leoronic.sim.file_disk import FileDisk
 from leoronic.sim.history import History
 from leoronic.sim.invariants import Invariants
 from leoronic.sim.network import Network
@@ -27,6 +31,8 @@ CROWD = 20
 MAILBOX_MAX_PER_NODE = 50
 # How long a core takes to stop, and the next to start; on a full disk it tries again.
 ANEW_S = 2.0
+# Of a node where tasks have files: these need some.
+STORAGE = 1 << 30
 ANEW_AGAIN_S = 10.0
 LETTERS = "abcdefghijkmnpqrstuvwxyz"
 
@@ -46,6 +52,7 @@ class Cluster:
         self.gone: list[SimNode] = []
         self.watches: dict[str, Invariants] = {}  # by node id
         self.retention = retention
+        self.mix: FileMix | None = None
         self.beginning_anew = 0  # how many nodes are about to
         self.history.forgotten.watches = self.watches
         self._switches = switches
@@ -58,6 +65,13 @@ class Cluster:
             if skewed:
                 node.time.offset_s = chance.uniform(-100.0, 100.0)
             self.nodes.append(node)
+
+    def give_files(self, mix: FileMix) -> None:
+        """From the beginning on tasks have files here."""
+        self.mix = mix
+        for node in self.nodes:
+            node.blobs, node.mix = FileDisk(), mix
+            node.capacity = msgspec.structs.replace(node.capacity, storage=STORAGE)
 
     def _capacity(self, size: int) -> Capacity:
         chance = self.chance
@@ -83,6 +97,8 @@ class Cluster:
             observer=watch,
             retention=self.retention,
         )
+        if self.mix is not None:
+            node.blobs, node.mix = FileDisk(), self.mix
         node.on_rejoin = self._begin_anew_soon
         node.on_carried = self._note_carried
         node.turn_s = self._turn_s
@@ -141,6 +157,7 @@ class Cluster:
         fresh.time, fresh.files, fresh.remembered = node.time, node.files, node.remembered
         fresh.disk.full, fresh.disk.commit_s = node.disk.full, node.disk.commit_s
         fresh.turn_s, fresh.on_message = node.turn_s, node.on_message
+        fresh.blobs = node.blobs
         return fresh
 
     def _start_anew(self, node: SimNode) -> None:

@@ -33,7 +33,7 @@ class GhostNode(FileNode):
 
     def _watch(self) -> None:
         """Now and then: is the clairvoyant there? If not for long, take another."""
-        self._later(LOOK_S, self._watch)
+        self.later(LOOK_S, self._watch)
         now = self.world.clock.now
         if self.clairvoyant and self.world.nodes[self.clairvoyant].up:
             self._lost_at = None

@@ -1,4 +1,4 @@
-"""A simulated node with nothing but a file store: its disk, its bulk connections, its executor."""
+"""A simulated node with nothing but a file store, and an executor and people that use it."""
 
 from __future__ import annotations
 
@@ -9,34 +9,15 @@ from typing import Protocol
 from leoronic.core.blob import BlobRef, FileRef
 from leoronic.core.effects import Asked, Effect, Fail, Fired, Log, Reply, Send, SetTimer
 from leoronic.core.file_effects import (
-    BeginPart,
-    ChunkCame,
-    ChunkMissed,
-    DropFolders,
-    DropOtherFolders,
     FetchBlobs,
-    FindUnneeded,
-    FinishPart,
     FoundCorrupt,
-    GlobOutputs,
     HereNow,
-    ListBlobs,
-    ListRead,
     LookNeeded,
     NeededTold,
     NewNeeds,
-    OutputsMade,
-    PartBegun,
-    PartFailed,
-    PartFinished,
     Pin,
-    Place,
-    Placed,
-    PlaceFailed,
     PullChunk,
-    ReadList,
     RemoveBlobs,
-    UnneededTold,
 )
 from leoronic.core.file_messages import (
     FilesMissing,
@@ -54,13 +35,12 @@ from leoronic.core.run import AttemptKey
 from leoronic.core.view import DOWN, SUSPECT, UP, About, AskView, Member, View
 from leoronic.sim.clock import Clock
 from leoronic.sim.file_disk import FileDisk
+from leoronic.sim.file_host import FileHost
 from leoronic.sim.network import Network
 from leoronic.sim.story import Story, Violation
 
 GONE_S = 5.0
-DISK_S = 0.02
-CHUNK_S = 0.05
-STALLED_S = 20.0
+READ_S = 0.02
 AGAIN_S_MAX = 5.0
 PIN_S = 600.0
 
@@ -106,13 +86,13 @@ class FileNode:
         self.served: dict[str, int] = {}
         self.refused = 0
         self.machine: FileStoreMachine
+        self._host: FileHost
         self._life = 0
         self._asked: set[AttemptKey] = set()  # this life of the machine was asked, and goes on
         self._timers: dict[str, int] = {}
         self._timer_number = 0
         self._states: dict[str, tuple[str, bool]] = {}
         self._abouts: dict[str, About] = {}
-        self._disk_at = 0.0
 
     # ---- the station ----
 
@@ -142,7 +122,7 @@ class FileNode:
             self._see(message.node, UP, linked=True)
         elif isinstance(message, LinkDown):
             self._see(message.node, SUSPECT, linked=False)
-            self._later(GONE_S, lambda: self._count_as_gone(message.node))
+            self.later(GONE_S, lambda: self._count_as_gone(message.node))
         self.feed(message)
 
     def _count_as_gone(self, node: str) -> None:
@@ -189,7 +169,7 @@ class FileNode:
         self._states = {}
         self._timers = {}
         self._asked = set()
-        self._disk_at = 0.0
+        self._host = FileHost(self, lambda: self.world.clock.now)
         self.machine = FileStoreMachine(self.id, ghost=self.ghost)
         self.feed(Start())
 
@@ -212,7 +192,7 @@ class FileNode:
             for effect in self.machine.handle(message, self.steady()):
                 self._perform(effect)
 
-    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+    def later(self, delay_s: float, action: Callable[[], None]) -> None:
         """Unless the process ends before."""
         life = self._life
 
@@ -230,19 +210,19 @@ class FileNode:
             case Send("blobs", message):
                 if isinstance(message, RemoveBlobs):
                     self._check_removed(message)
-                self._on_disk(message)
-            case Send("bulk", PullChunk(digest, index, node)):
-                self._pull(digest, index, node)
+                self._host.do(message)
+            case Send("bulk", PullChunk() as wanted):
+                self._host.pull(wanted)
             case Send("runner", message):
-                self._later(0.001, lambda: self._executor(message))
+                self.later(0.001, lambda: self._executor(message))
             case Send("journal", LookNeeded(_, after, limit)):
-                self._later(self._some(DISK_S), lambda: self._tell_needed(after, limit))
+                self.later(self._some(READ_S), lambda: self._tell_needed(after, limit))
             case Send("membership", AskView()):
-                self._later(0.001, self._tell_view)
+                self.later(0.001, self._tell_view)
             case SetTimer(name, at):
                 self._timer_number = number = self._timer_number + 1
                 self._timers[name] = number
-                self._later(max(0.0, at - self.steady()), lambda: self._fire(name, number))
+                self.later(max(0.0, at - self.steady()), lambda: self._fire(name, number))
             case Reply(request, result):
                 assert isinstance(request, int)
                 self.answers[request] = result
@@ -273,129 +253,37 @@ class FileNode:
         found = sorted(digest for digest in self.needed if digest > after)
         self.feed(NeededTold(after, tuple(found[:limit]), len(found) <= limit))
 
-    # ---- the disk ----
+    # ---- disk and connections ----
 
-    def _on_disk(self, message: object) -> None:
-        """One thing after the other, each in its time."""
-        now = self.world.clock.now
-        self._disk_at = max(self._disk_at, now) + self._some(DISK_S)
-        self._later(self._disk_at - now, lambda: self._disk_does(message))
+    @property
+    def chance(self) -> Random:
+        """Of the whole world."""
+        return self.world.chance
 
-    def _disk_does(self, message: object) -> None:  # noqa: PLR0912
-        disk, flawed = self.disk, self.world.chance.random() < self.world.flaws
-        match message:
-            case ListBlobs():
-                self.feed(HereNow(disk.refs(), whole=True))
-            case BeginPart(digest, found):
-                have = disk.begin(digest, found)
-                if have is None:
-                    self.feed(PartFailed(digest, "another blob's list", wrong_list=True))
-                elif flawed:
-                    self.feed(PartFailed(digest, "no room"))
-                else:
-                    self.feed(PartBegun(digest, have))
-            case FinishPart(digest):
-                if flawed and disk.parts[digest].chunks:
-                    disk.parts[digest].chunks[0] = b"spoilt"
-                size = disk.finish(digest)
-                if size is None:
-                    self.feed(PartFailed(digest, "a chunk is damaged"))
-                else:
-                    self.feed(PartFinished(digest, size))
-            case ReadList(digest):
-                self.feed(ListRead(digest, disk.lists.get(digest)))
-            case Place():
-                self._place(message)
-            case GlobOutputs(key):
-                self._make_outputs(key)
-            case DropFolders(keys):
-                for key in keys:
-                    disk.folders.pop(key, None)
-            case DropOtherFolders(keys):
-                disk.folders = {key: files for key, files in disk.folders.items() if key in keys}
-            case FindUnneeded(held):
-                unneeded = [d for d in disk.blobs if d not in held and d not in self.needed]
-                some = self.world.chance.sample(unneeded, len(unneeded) // 2)
-                self._later(self._some(DISK_S), lambda: self.feed(UnneededTold(tuple(some))))
-            case RemoveBlobs(digests):
-                self._remove(digests)
-            case other:
-                raise AssertionError(f"no disk does {other!r}")
+    @property
+    def flaws(self) -> float:
+        """How often something goes wrong."""
+        return self.world.flaws
 
-    def _place(self, message: Place) -> None:
-        missing = tuple(
-            dict.fromkeys(f.digest for f in message.files if not self.disk.is_right(f.digest))
-        )
-        if missing:
-            for digest in missing:
-                self.disk.set_aside(digest)
-            self.feed(PlaceFailed(message.key, "a blob is not here", missing))
-            return
-        placed = {file.name: self.disk.blobs[file.digest] for file in message.files}
-        self.disk.folders[message.key] = placed
-        self.feed(Placed(message.key))
+    def source(self, node: str) -> FileNode | None:
+        """That node, if its bulk connections work."""
+        other = self.world.station(node)
+        return other if other.up and self.reaches(node) else None
 
-    def _make_outputs(self, key: AttemptKey) -> None:
-        refs = []
-        for number, content in enumerate(self.content[key]):
-            digest = self.disk.make(content)
-            refs.append(FileRef(f"out{number}", digest=digest, size=len(content)))
-        self.feed(OutputsMade(key, tuple(refs)))
-
-    def _remove(self, digests: tuple[str, ...]) -> None:
-        kept = []
-        for digest in digests:
-            if digest in self.needed:
-                kept.append(BlobRef(digest, self.disk.lists[digest].size))
-            elif digest in self.disk.blobs:
-                self.disk.set_aside(digest)
-        if kept:
-            self.feed(HereNow(tuple(kept)))
-
-    def _check_removed(self, message: RemoveBlobs) -> None:
-        for key in self._asked:
-            request = self.wants.get(key) or self.placed.get(key)
-            if request and any(file.digest in message.digests for file in request.files):
-                raise Violation("what is asked for is not removed", f"{message}", key[0])
+    def leaves(self, key: AttemptKey) -> tuple[bytes, ...]:
+        """What is in the files that the attempt has left."""
+        return self.content[key]
 
     def find_corrupt(self, digest: str) -> None:
         """It is read, and found to be damaged."""
         self.disk.set_aside(digest)
         self.feed(FoundCorrupt(digest))
 
-    # ---- bulk connections ----
-
-    def _pull(self, digest: str, index: int, node: str) -> None:
-        chance = self.world.chance
-        delay_s = STALLED_S if chance.random() < self.world.flaws / 4 else self._some(CHUNK_S)
-        self._later(delay_s, lambda: self._arrive(digest, index, node))
-
-    def _arrive(self, digest: str, index: int, node: str) -> None:
-        """The chunk arrives; whoever sends it may have died meanwhile."""
-        other = self.world.station(node)
-        if not other.up or not self.reaches(node):
-            self.feed(ChunkMissed(digest, index, node, "it cannot be reached"))
-            return
-        data = other.disk.chunk(digest, index)
-        if data is None:
-            self.feed(ChunkMissed(digest, index, node, "it does not have it"))
-            return
-        if not other.disk.is_chunk(digest, index, data):
-            if digest in other.disk.blobs:
-                other.find_corrupt(digest)
-            self.feed(ChunkMissed(digest, index, node, "it is damaged there"))
-            return
-        other.served[digest] = other.served.get(digest, 0) + 1
-        chance = self.world.chance.random()
-        if chance < self.world.flaws:
-            data = b"?" + data[1:] if chance < self.world.flaws / 2 else b""
-        if not self.disk.is_chunk(digest, index, data):
-            self.feed(ChunkMissed(digest, index, node, "it came damaged", corrupt=bool(data)))
-            return
-        part = self.disk.parts.get(digest)
-        if part is not None:  # else it was given up, or came twice
-            part.chunks[index] = data
-            self.feed(ChunkCame(digest, index))
+    def _check_removed(self, message: RemoveBlobs) -> None:
+        for key in self._asked:
+            request = self.wants.get(key) or self.placed.get(key)
+            if request and any(file.digest in message.digests for file in request.files):
+                raise Violation("what is asked for is not removed", f"{message}", key[0])
 
     # ---- the executor, and people ----
 
@@ -446,7 +334,7 @@ class FileNode:
             case FilesMissing(key):
                 self._asked.discard(key)
                 self.refused += 1
-                self._later(self._some(AGAIN_S_MAX), lambda: self._ask(key))
+                self.later(self._some(AGAIN_S_MAX), lambda: self._ask(key))
             case OutputsKept(key):
                 self._check_kept(message)
             case other:

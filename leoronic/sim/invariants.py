@@ -16,6 +16,7 @@ from leoronic.journal.schema import STATE_CODES
 from leoronic.sim.clock import Clock
 from leoronic.sim.decisions import QueueView, SchedulerView
 from leoronic.sim.facts import LOSSES_MAX, Facts, Part
+from leoronic.sim.file_actor import files_are_placed
 from leoronic.sim.history import History, Vector
 from leoronic.sim.journal import JournalHost
 from leoronic.sim.node import SimNode
@@ -147,6 +148,7 @@ class Invariants(Observer):
         self._ran[run.key] = self._runner_life
         self._running[run.key] = run
         self.nothing_is_over_committed(run)
+        files_are_placed(self.node.blobs, run, self.facts.part(run.task).base.spec)
 
     def process_ends(self, key: AttemptKey) -> None:
         """Nothing of an attempt runs any more."""

@@ -14,8 +14,9 @@ from itertools import islice
 from typing import NamedTuple
 
 from leoronic.core.effects import Asked
-from leoronic.core.entries import Numbered, Started, Submitted, decode
+from leoronic.core.entries import Finished, Numbered, Started, Submitted, decode
 from leoronic.core.executor_messages import LoadOpen, Open
+from leoronic.core.file_effects import LookNeeded, NeededTold, NewNeeds
 from leoronic.core.gates import search
 from leoronic.core.queue_messages import (
     Append,
@@ -113,6 +114,10 @@ class JournalHost(Mailbox):
                 self.node.send("replication", PageRead(token, *page))
             case Lookup(sender, token, refs, keys):
                 self.node.send(sender, self.reads.look_up(token, refs, keys))
+            case LookNeeded(sender, after, limit):
+                found = self.reads.needed_page(after, limit)
+                told = NeededTold(after, tuple(found), len(found) < limit)
+                self.node.send(sender, told)
             case FetchSpecs(sender, tasks):
                 self.node.send(sender, SpecsFetched(self.reads.specs(tasks)))
             case MatchCommands():
@@ -126,6 +131,9 @@ class JournalHost(Mailbox):
                     self._waiting.append(append)
                     self._wake()
             case Asked():
+                self._boundary.append(message)
+                self._wake()
+            case LoadOpen(node=ghost) if ghost:
                 self._boundary.append(message)
                 self._wake()
             case LoadLive(sender) | LoadOpen(sender) | LoadVector(sender):
@@ -275,6 +283,9 @@ class JournalHost(Mailbox):
         flips: list[Flip],
         have: dict[str, int],
     ) -> None:
+        needs = referred(entries)
+        if needs:
+            self.node.send("file_store", NewNeeds(needs))
         for start in range(0, max(len(entries), bool(flips or have)), SLICE_ENTRIES):
             part = entries[start : start + SLICE_ENTRIES]
             last = start + SLICE_ENTRIES >= len(entries)
@@ -332,6 +343,9 @@ class JournalHost(Mailbox):
                 case Asked(request, trim):
                     assert isinstance(trim, Trim)
                     self._trim(request, trim)
+                case LoadOpen(sender, life, of) if of:
+                    attempts, tags = self.reads.open_attempts(of), self.reads.tags(of)
+                    self.node.send(sender, Open(attempts, tags, life, self.journal.number))
                 case LoadOpen(sender, life):
                     # What was being written when it was asked may have been kept back since.
                     self._waiting = deque(job for job in self._waiting if not _starts(job, sender))
@@ -364,6 +378,18 @@ class JournalHost(Mailbox):
         tasks = {task for [task] in execute("SELECT id FROM tasks")}
         places = execute("SELECT node, number FROM entries e JOIN origins o ON o.origin = e.origin")
         return tasks, set(places.fetchall())
+
+
+def referred(entries: list[Numbered]) -> tuple[str, ...]:
+    """The blobs that these entries refer to."""
+    found: dict[str, None] = {}
+    for numbered in entries:
+        match numbered.entry:
+            case Submitted(_, spec):
+                found.update(dict.fromkeys(file.digest for file in spec.files))
+            case Finished(_, _, _, outcome):
+                found.update(dict.fromkeys(file.digest for file in outcome.outputs))
+    return tuple(found)
 
 
 def _sender(job: _Job) -> str:

@@ -22,10 +22,12 @@ from leoronic.core.run import FromRunner, ToRunner
 from leoronic.core.spec import TaskSpec
 from leoronic.core.view import About
 from leoronic.errors import ActorGone, LeoronicError
-from leoronic.sim.actors import ACTORS, about, make_actor
+from leoronic.sim.actors import ACTORS, WITH_FILES, about, make_actor
 from leoronic.sim.carrying import Carrier, Told
 from leoronic.sim.clock import Clock, MachineClock
 from leoronic.sim.disk import Disk
+from leoronic.sim.file_actor import FileMix
+from leoronic.sim.file_disk import FileDisk
 from leoronic.sim.hosts import Mailbox
 from leoronic.sim.link import Link
 from leoronic.sim.network import Network
@@ -78,6 +80,8 @@ class SimNode:
         self.mailbox_max = MAILBOX_MAX
         self.capacity = capacity
         self.files: set[str] = set()
+        self.blobs: FileDisk | None = None  # where tasks have files
+        self.mix: FileMix | None = None
         self.remembered: dict[str, list[str]] = {}  # as discovery keeps it on disk
         self.link = Link(clock, chance, 0.002, self._to_runner, self._to_core)
         self.actors: dict[str, Mailbox] = {}
@@ -127,7 +131,7 @@ class SimNode:
             # Most of all messages: they don't wait for a turn on top of their way.
             self.actors["membership"].hand(message)
         elif kind is LinkUp or kind is LinkDown:
-            for actor in ("membership", "replication"):
+            for actor in ("membership", "replication", "file_store"):
                 self.send(actor, message)
         else:
             self.send(RECEIVERS[kind], message)
@@ -220,20 +224,25 @@ class SimNode:
         if self.retention is not None:
             Trimmer(self, self.retention).begin()
 
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Its actors, as they are started."""
+        return ACTORS if self.blobs is None else WITH_FILES
+
     def _start_from(self, name: str) -> None:
         life = self.life
 
         def start(index: int) -> None:
             if life != self.life:
                 return
-            if index == len(ACTORS):
+            if index == len(self.order):
                 self.busy = False
                 self._attach_later(0.01)
                 return
-            self._start_actor(ACTORS[index])
+            self._start_actor(self.order[index])
             self.clock.after(self.chance.random() * 0.003 + 0.0001, lambda: start(index + 1))
 
-        start(ACTORS.index(name))
+        start(self.order.index(name))
 
     def _start_actor(self, name: str) -> None:
         self.observer.actor_starts(name)
@@ -355,7 +364,7 @@ class SimNode:
             self.link.disconnect()
             # The connections are of an actor that comes after all of these.
             self.network.break_all(self.id, at_most_s=0.01)
-            later = ACTORS[ACTORS.index(name) + 1 :]
+            later = self.order[self.order.index(name) + 1 :]
             for other in reversed(later):
                 self._end_actor(other, in_order=True)
             self.clock.after(self.chance.random() * 0.002, start)

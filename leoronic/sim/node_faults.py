@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from random import Random
 
-from leoronic.sim.actors import ACTORS
 from leoronic.sim.clock import Clock
 from leoronic.sim.node import TURN_S_MAX, SimNode
 
@@ -82,7 +81,7 @@ class NodeFaults:
         self.restart_later(node, 100.0)
 
     def _crash_actor(self, node: SimNode) -> None:
-        node.crash_actor(self._chance.choice(ACTORS))
+        node.crash_actor(self._chance.choice(node.order))
 
     def _pause(self, node: SimNode) -> None:
         node.pause(60.0 * self._chance.random() ** 3)

@@ -208,7 +208,6 @@ def leaks(node: SimNode, invariants: Invariants) -> dict[str, int]:
     assert isinstance(queue, QueueMachine)
     assert isinstance(scheduler, SchedulerMachine)
     assert isinstance(executor, ExecutorMachine)
-    assert node.runner is not None
     tasks = queue.tasks
     placement = scheduler.placement
     has = executor._has
@@ -239,11 +238,16 @@ def leaks(node: SimNode, invariants: Invariants) -> dict[str, int]:
         "executor.unsent": len(executor._unsent),
         "executor.tag_requests": len(executor._tag_requests),
         "executor.lanes": len(has.lanes._lanes) + len(has.lanes._head_of),
-        "runner.attempts": len(node.runner.machine) + len(node.runner.machine._behind),
+        "runner.attempts": _held_by_runner(node),
+        "runner.missing": int(node.runner is None),  # a node that stands still starts it later
         "processes": invariants.running,
         "calls": node.calls,
     }
     return {name: size for name, size in sizes.items() if size}
+
+
+def _held_by_runner(node: SimNode) -> int:
+    return 0 if node.runner is None else len(node.runner.machine) + len(node.runner.machine._behind)
 
 
 def _example(executor: ExecutorMachine) -> str:

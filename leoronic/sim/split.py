@@ -6,7 +6,7 @@ from functools import partial
 from random import Random
 
 from leoronic.core.spec import TaskSpec
-from leoronic.sim.client import Client
+from leoronic.sim.client import PROBE_PRIORITY, Client
 from leoronic.sim.cluster import Cluster
 from leoronic.sim.faults import Faults
 from leoronic.sim.node import SimNode
@@ -17,7 +17,6 @@ from leoronic.sim.story import Violation
 NOTICE_S = 15.0
 # What is submitted then, small and urgent, has ended.
 DONE_S = 60.0
-PRIORITY = 1000
 
 
 class Split:
@@ -49,7 +48,7 @@ class Split:
         node = self._chance.choice(nodes)
         plan = Plan(0, 0.1, word="probe")
         name = f"probe{node.id}"
-        spec = TaskSpec(plan.command, cpus=0.5, id=name, priority=PRIORITY)
+        spec = TaskSpec(plan.command, cpus=0.5, id=name, priority=PROBE_PRIORITY)
         self._client.submit([spec], 9, node)
         self._clock.after(DONE_S, lambda: self._check(node, name))
 

@@ -21,6 +21,7 @@ SUPERSEDED = "superseded"
 class Switches:
     """What works. `nodes`: how many, 0 for what the seed says. `faults`: these alone, if any.
     `fickle`: outcomes depend on where a task runs. `retention`: history is kept for seconds.
+    `files`: tasks have files.
 
     `fsync`: what was committed survives a power cut. `fence`: the journal refuses starts that come
     too late, old assignments are marked stale, superseded runs are stopped. `tie_break`: of two
@@ -38,6 +39,7 @@ class Switches:
     faults: tuple[str, ...] = ()
     fickle: bool = False
     retention: bool = False
+    files: bool = False
 
     def lets_pass(self, message: object) -> bool:
         """Whether a message that a machine sends is sent."""

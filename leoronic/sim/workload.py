@@ -9,6 +9,7 @@ import msgspec
 
 from leoronic.core.resources import Capacity, milli
 from leoronic.core.spec import After, TaskSpec
+from leoronic.sim.file_actor import FileMix
 from leoronic.sim.plan import Plan
 
 # A command that other tasks wait for, by regex, carries one of these words.
@@ -69,6 +70,7 @@ class Maker:
     def __init__(self, chance: Random, mix: Mix, capacities: dict[str, Capacity]) -> None:
         self.made: dict[int, TaskSpec] = {}
         self.impossible: set[int] = set()
+        self.files: FileMix | None = None
         self._chance = chance
         self._mix = mix
         self._capacities = capacities
@@ -115,6 +117,8 @@ class Maker:
             count=count,
         )
         spec = self._special(serial, spec)
+        if self.files is not None:
+            spec = self.files.add(spec)
         if not any(_fits(spec, name, c) for name, c in self._capacities.items()):
             self.impossible.add(serial)
         self.made[serial] = spec

@@ -19,6 +19,7 @@ from leoronic.sim.bounded import everything_is_forgotten
 from leoronic.sim.client import Client
 from leoronic.sim.cluster import CROWD, Cluster
 from leoronic.sim.faults import Faults
+from leoronic.sim.file_actor import FileMix, files_left
 from leoronic.sim.invariants import Invariants
 from leoronic.sim.node import SimNode
 from leoronic.sim.quiet import (
@@ -62,6 +63,10 @@ FICKLE_SHARE = 0.05
 # The share of seeds in which history is kept for seconds; what goes on there takes its time.
 SHORT_SHARE = 0.06
 SHORT_NODES_MAX = 5
+# The share of seeds in which tasks have files.
+FILES_SHARE = 0.15
+# After the last task, there are two copies of what is kept within this time.
+COPIES_S_MAX = 400.0
 # What a node does, all the others do with it: large clusters have less to do, at most so much.
 SUBMISSIONS_MAX = 72
 
@@ -110,7 +115,13 @@ class World:
         if retention is not None:
             mix.own_id = 0.0  # one that was forgotten is free again
         capacities = {node.name: node.capacity for node in self.cluster.nodes}
-        self.client = Client(self.cluster, chance, Maker(chance, mix, capacities))
+        maker = Maker(chance, mix, capacities)
+        # Decided apart: what a seed without files does is the same as ever.
+        apart = Random(-1 - seed)
+        if size < CROWD and (apart.random() < FILES_SHARE or switches.files):
+            maker.files = FileMix(apart)
+            self.cluster.give_files(maker.files)
+        self.client = Client(self.cluster, chance, maker)
         longest_s = 3600.0 if size == 1 else 180.0 / math.sqrt(size)
         self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(longest_s)))
         if size >= CROWD:
@@ -139,6 +150,8 @@ class World:
         self._plan_work()
         self.clock.run(self._length_s)
         self.faults.heal()
+        if self.cluster.mix is not None:
+            self.cluster.mix.flaws = 0.0
         self._settle(CALM_S)
         while self._unfinished():
             self._drain()
@@ -283,6 +296,7 @@ class World:
         nodes = self.cluster.nodes
         for node in self.chance.sample(nodes, min(len(nodes), REPLAYS_MAX)):
             the_entries_alone_give_the_same(node, self.cluster.watch(node))
+        self._check_files()
         for node in nodes:
             nothing_leaks(node, self.cluster.watch(node))
         if self.cluster.retention is not None:
@@ -290,6 +304,14 @@ class World:
         peaceful = self.split is None and self.away is None and self.faults.peaceful
         if peaceful and self.cluster.history.suspicions:
             raise Violation("nobody is suspected in peace", f"{self.cluster.history.suspected}")
+
+    def _check_files(self) -> None:
+        """Two copies of all that is kept and was not lost for good; nothing under way."""
+        until = self.clock.now + COPIES_S_MAX
+        while (left := files_left(self.cluster.nodes)) and self.clock.now < until:
+            self.clock.run(self.clock.now + CALM_S)
+        if left:
+            raise Violation("files come to rest, two copies of each", "; ".join(left))
 
 
 def run_seed(seed: int, switches: Switches = INTACT) -> Result:

@@ -14,7 +14,7 @@ import os
 import stat
 from pathlib import Path
 
-from leoronic.core.cookie import COOKIE_LENGTH_MAX, check_cookie
+from leoronic.core.cookie import ALPHABET, COOKIE_LENGTH_MAX, check_cookie
 from leoronic.durable import replace_file
 from leoronic.errors import BadRequest
 
@@ -22,13 +22,12 @@ COOKIE_LENGTH = 32
 COOKIES_MAX = 4
 FINGERPRINT_LENGTH = 8
 
-_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _SALT = b"leoronic cookie 1"
 
 
 def new_cookie() -> str:
     """A fresh cookie: 160 random bits as letters and digits that none can confuse."""
-    return "".join(_ALPHABET[byte & 31] for byte in os.urandom(COOKIE_LENGTH))
+    return "".join(ALPHABET[byte & 31] for byte in os.urandom(COOKIE_LENGTH))
 
 
 def read_cookies(path: Path) -> list[str]:
@@ -37,24 +36,10 @@ def read_cookies(path: Path) -> list[str]:
     Raises `BadRequest` that says how to mend it, if others may read it, or it holds no cookie;
     `FileNotFoundError`.
     """
+    content = read_secret(path, "cookie", COOKIES_MAX * (COOKIE_LENGTH_MAX + 2) + 1)
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read(COOKIES_MAX * (COOKIE_LENGTH_MAX + 2) + 1)
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise BadRequest(f"the cookie in {path} cannot be read: {error.strerror}") from error
-    if mode & 0o077:
-        raise BadRequest(
-            f"others may read the cookie in {path} (mode {mode:04o}): run `chmod 600 {path}`, and "
-            "if others have used this machine, `leoronic cookie rotate` once the node runs"
-        )
-    try:
-        lines = [line.strip() for line in content.decode().splitlines()]
+        lines = [line.strip() for line in content.splitlines()]
         cookies = [check_cookie(line) for line in lines if line]
-    except UnicodeDecodeError:
-        raise BadRequest(f"{path} is no cookie file: it is not text") from None
     except BadRequest as error:
         raise BadRequest(f"{path}: {error.message}") from None
     if not cookies or len(cookies) > COOKIES_MAX:
@@ -62,6 +47,30 @@ def read_cookies(path: Path) -> list[str]:
             f"{path} has {len(cookies)} cookies, one in a line; 1 to {COOKIES_MAX} are right"
         )
     return list(dict.fromkeys(cookies))
+
+
+def read_secret(path: Path, what: str, length_max: int) -> str:
+    """The text of a file that nobody else may read, at most `length_max` bytes of it.
+
+    Raises `BadRequest` that says how to mend it; `FileNotFoundError`.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read(length_max)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise BadRequest(f"the {what} in {path} cannot be read: {error.strerror}") from error
+    if mode & 0o077:
+        raise BadRequest(
+            f"others may read the {what} in {path} (mode {mode:04o}): run `chmod 600 {path}`, and "
+            "if others have used this machine, `leoronic cookie rotate` once the node runs"
+        )
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{path} is no {what} file: it is not text") from None
 
 
 def write_cookies(path: Path, cookies: list[str]) -> None:
@@ -95,16 +104,26 @@ def keep_cookie(path: Path, given: str | None = None) -> list[str]:
 
 def authority_seed(cookie: str) -> bytes:
     """32 bytes: the private Ed25519 key of the cluster's certificate authority."""
-    return _derive(cookie, "certificate authority", 32)
+    return _derive(cookie.encode(), "certificate authority", 32)
+
+
+def ghost_key(cookie: str) -> bytes:
+    """The key of the cluster's ghosts; see `token.py`."""
+    return _derive(cookie.encode(), "ghosts", 20)
+
+
+def ghost_authority_seed(key: bytes) -> bytes:
+    """32 bytes: the private Ed25519 key of the ghosts' certificate authority."""
+    return _derive(key, "ghosts' certificate authority", 32)
 
 
 def fingerprint(cookie: str) -> str:
     """8 hex digits that may be shown to anybody: which cluster this is the cookie of."""
-    return _derive(cookie, "fingerprint", FINGERPRINT_LENGTH // 2).hex()
+    return _derive(cookie.encode(), "fingerprint", FINGERPRINT_LENGTH // 2).hex()
 
 
-def _derive(cookie: str, purpose: str, length: int) -> bytes:
+def _derive(secret: bytes, purpose: str, length: int) -> bytes:
     """HKDF-SHA256, for at most 32 bytes: one key cannot be computed from another."""
     assert length <= 32
-    extracted = hmac.digest(_SALT, cookie.encode(), hashlib.sha256)
+    extracted = hmac.digest(_SALT, secret, hashlib.sha256)
     return hmac.digest(extracted, purpose.encode() + b"\x01", hashlib.sha256)[:length]

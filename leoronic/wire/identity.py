@@ -24,6 +24,8 @@ from leoronic.errors import LeoronicError
 from leoronic.wire.cookie import authority_seed, fingerprint
 
 MAKE_S_MAX = 60.0
+NODES, GHOSTS = "leoronic cluster", "leoronic ghosts"
+"""What the authorities call themselves."""
 # An old machine whose clock battery is empty believes that it is 1970 (or 2000) until it has found
 # a time server, and it must be let in: so certificates are valid always. What ends their validity
 # is another cookie.
@@ -58,7 +60,23 @@ def make_identities(cookies: Sequence[str], node: str) -> list[Identity]:
 
     Raises `IdentityFailed`.
     """
-    request = {"seeds": [authority_seed(cookie).hex() for cookie in cookies], "node": node}
+    made = make_in_child([(authority_seed(cookie), NODES) for cookie in cookies], node)
+    return [
+        Identity(
+            fingerprint(cookie),
+            make_context(ssl.PROTOCOL_TLS_CLIENT, found),
+            make_context(ssl.PROTOCOL_TLS_SERVER, found),
+        )
+        for cookie, found in zip(cookies, made, strict=True)
+    ]
+
+
+def make_in_child(authorities: Sequence[tuple[bytes, str]], node: str) -> list[Certificates]:
+    """As `make_certificates` for each (seed, name) of `authorities`, in a process that then ends.
+
+    Takes 0.2 s: not for an event loop. Raises `IdentityFailed`.
+    """
+    request = {"authorities": [(seed.hex(), name) for seed, name in authorities], "node": node}
     package = Path(__file__).resolve().parents[2]
     try:
         done = subprocess.run(
@@ -72,22 +90,15 @@ def make_identities(cookies: Sequence[str], node: str) -> list[Identity]:
                 "PYTHONPATH": os.pathsep.join([str(package), *filter(None, sys.path)]),
             },
         )
-        made = [Certificates(*texts) for texts in json.loads(done.stdout)]
+        return [Certificates(*texts) for texts in json.loads(done.stdout)]
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         told = getattr(error, "stderr", None) or str(error).encode()
         line = told.decode(errors="replace").strip().rpartition("\n")[2]
         raise IdentityFailed(f"this node's certificate cannot be made: {line}") from error
-    return [
-        Identity(
-            fingerprint(cookie),
-            _context(ssl.PROTOCOL_TLS_CLIENT, found),
-            _context(ssl.PROTOCOL_TLS_SERVER, found),
-        )
-        for cookie, found in zip(cookies, made, strict=True)
-    ]
 
 
-def _context(protocol: int, certificates: Certificates) -> ssl.SSLContext:
+def make_context(protocol: int, certificates: Certificates) -> ssl.SSLContext:
+    """To be `certificates.node`, among those whom `certificates.authority` has signed."""
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     # Machines have many addresses and change them: the node's id is checked instead.
@@ -115,7 +126,7 @@ def certified_node(certificate: dict[str, Any] | None) -> str:
     return ""
 
 
-def make_certificates(seed: bytes, node: str) -> Certificates:
+def make_certificates(seed: bytes, node: str, authority_name: str = NODES) -> Certificates:
     """Certificates of the authority with private key `seed`, and of `node` with a fresh key.
 
     The authority's is the same, byte for byte, wherever it is made. Imports what costs much memory.
@@ -163,7 +174,6 @@ def make_certificates(seed: bytes, node: str) -> Certificates:
     def pem(certificate: x509.Certificate) -> str:
         return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
-    authority_name = "leoronic cluster"
     authority = Ed25519PrivateKey.from_private_bytes(seed)
     own = Ed25519PrivateKey.generate()
     key = own.private_bytes(
@@ -178,7 +188,10 @@ def make_certificates(seed: bytes, node: str) -> Certificates:
 
 def _main() -> None:
     request = json.load(sys.stdin)
-    made = [make_certificates(bytes.fromhex(seed), request["node"]) for seed in request["seeds"]]
+    made = [
+        make_certificates(bytes.fromhex(seed), request["node"], name)
+        for seed, name in request["authorities"]
+    ]
     json.dump(made, sys.stdout)
 
 

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from leoronic.core.replication_messages import (
 from leoronic.core.run import OutputPart, ReadOutput
 from leoronic.core.view import Member
 from leoronic.errors import Unavailable, from_code
+from leoronic.runtime.actor import Actor
 from leoronic.runtime.supervisor import Tree
 from tests.actors.peered import Pipes, member, view
 from tests.actors.recorder import Recorder
@@ -244,9 +245,14 @@ def _unknown(message: ReadOutput) -> OutputPart:
 
 @asynccontextmanager
 async def node_in(
-    folder: Path, *, debug: bool = False, name: str = "one", pipes: Pipes | None = None
+    folder: Path,
+    *,
+    debug: bool = False,
+    name: str = "one",
+    pipes: Pipes | None = None,
+    store: Callable[[Node], Actor] | None = None,
 ) -> AsyncIterator[Node]:
-    """A started node, stopped at the end."""
+    """A started node, stopped at the end. `store` makes its file store."""
     node = Node(folder, name)
     info = NodeInfo(
         id=lambda: node.id,
@@ -278,6 +284,7 @@ async def node_in(
         child("scheduler", partial(SchedulerActor, lambda: node.id)),
         child("runner", lambda: node.told),
         child("runner_host", lambda: node.host),
+        *([child("file_store", partial(store, node))] if store is not None else ()),
         *(joined if pipes is not None else ()),
         child("control", control),
     ) as tree:
@@ -289,14 +296,16 @@ async def node_in(
 
 
 @asynccontextmanager
-async def joined_nodes(folder: Path, *names: str) -> AsyncIterator[tuple[Pipes, list[Node]]]:
+async def joined_nodes(
+    folder: Path, *names: str, store: Callable[[Node], Actor] | None = None
+) -> AsyncIterator[tuple[Pipes, list[Node]]]:
     """Started nodes of these names that see each other, each in a folder of its name."""
     pipes = Pipes()
     async with contextlib.AsyncExitStack() as stack:
         nodes = []
         for name in names:
             (folder / name).mkdir(exist_ok=True)
-            made = node_in(folder / name, name=name, pipes=pipes)
+            made = node_in(folder / name, name=name, pipes=pipes, store=store)
             nodes.append(await stack.enter_async_context(made))
         for node in nodes:
             await node.see(*(one.member for one in nodes))

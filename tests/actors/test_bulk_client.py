@@ -68,29 +68,36 @@ async def test_a_damaged_chunk(tmp_path: Path) -> None:
 
 @on_uvloop
 async def test_bytes_that_are_not_the_chunk(tmp_path: Path) -> None:
-    """What another node sends is believed only if it has the digest."""
+    """What another node sends is believed only if it has the digest; the connection stays."""
     async with two(tmp_path) as (a, b):
         ref = a.keep(DATA)
         part = b.begin(ref, a)
-        a.server._store = Liar()
-        got = await b.client.pull("aaa", part, 0)
-        assert isinstance(got, Missed)
-        assert CORRUPT == got.code
-        assert not part.has(0)
+        for size in (CHUNK_BYTES, CHUNK_BYTES - 1, 0):
+            a.server._store = Liar(size)
+            got = await b.client.pull("aaa", part, 0)
+            assert isinstance(got, Missed)
+            assert CORRUPT == got.code
+            assert not part.has(0)
+        a.server._store = a.store
+        assert await b.client.pull("aaa", part, 0) is None
+        assert 1 == b.client.connections
 
 
 class Liar:
-    """A store whose chunks have the right size."""
+    """A store whose chunks are zeros."""
+
+    def __init__(self, size: int = CHUNK_BYTES) -> None:
+        self._size = size
 
     def read_chunk(self, digest: str, index: int) -> bytes:
-        return bytes(CHUNK_BYTES)
+        return bytes(self._size)
 
     def under_way(self, digest: str) -> None:
         return None
 
 
 @on_uvloop
-async def test_a_chunk_of_another_size(tmp_path: Path) -> None:
+async def test_a_chunk_that_is_too_big(tmp_path: Path) -> None:
     """It would not fit: the connection ends, and what was asked on it is missed."""
     async with two(tmp_path) as (a, b):
         part = b.begin(a.keep(b"short"), a)
@@ -167,6 +174,7 @@ class Leaver(Liar):
     """A store that ends its node's connections when it is asked."""
 
     def __init__(self, node: BulkNode) -> None:
+        super().__init__()
         self._node = node
 
     def read_chunk(self, digest: str, index: int) -> bytes:

@@ -248,7 +248,7 @@ async def test_exec_skips_who_is_down(pair: Pair) -> None:
     await pair.see(member("aa", "lost", DOWN, tags=["t"]), member("bb", "past", LEFT, tags=["t"]))
     found, skipped = await exec_on(pair, all=True)
     assert (["one", "two"], {"lost": "lost is down"}) == (sorted(found), skipped)
-    with pytest.raises(Refused, match="nobody is there to run it: lost is down"):
+    with pytest.raises(Refused, match="nobody is there for it: lost is down"):
         await exec_on(pair, tag="t")
     with pytest.raises(Refused, match="lost is down"):
         await exec_on(pair, node="lost")

@@ -48,7 +48,7 @@ ALLOWED = {
     "node": {"life", "runner", "runtime", "wire", "config", "logs", "errors"},
     "__main__": {"node", "client"},
     "sim": {"journal", "wire", "core", "errors"},
-    "client": {"wire", "core", "errors", "package"},
+    "client": {"blobs", "wire", "core", "errors", "package"},
 }
 IMPURE = {"asyncio", "time", "random", "os", "socket", "sqlite3", "subprocess", "threading"}
 

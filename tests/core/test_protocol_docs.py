@@ -12,14 +12,16 @@ import pytest
 from leoronic.core import peer
 from leoronic.core.entries import Entry
 from leoronic.core.view import About
-from leoronic.wire.hello import Hello, Said
+from leoronic.wire import bulk
+from leoronic.wire.hello import Hello, Refused, Said
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text()
 ROWS: dict[str, list[str]] = {
     name: cells.split(" | ") for name, cells in re.findall(r"^\| `(\w+)` \| (.*) \|$", TEXT, re.M)
 }
 """The cells after the first of each table row that begins with a name."""
-PARTS = (About, peer.Introduced, peer.Held, peer.AssignClass, peer.AssignItem, Hello)
+OF_FILES = tuple(one for one in get_args(bulk.Said) if one is not Refused)
+PARTS = (About, peer.Introduced, peer.Held, peer.AssignClass, peer.AssignItem, Hello, *OF_FILES)
 
 
 def named(cell: str) -> list[str]:

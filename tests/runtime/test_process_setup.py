@@ -24,7 +24,7 @@ def python(code: str) -> str:
 
 def test_logging_does_not_load_rich() -> None:
     """structlog comes without rich, which others may import all the same afterwards."""
-    code = "import sys, leoronic.runtime.log; print('rich' in sys.modules); import rich"
+    code = "import sys, leoronic.runtime.structured; print('rich' in sys.modules); import rich"
     assert python(code) == "False"
 
 

@@ -10,7 +10,7 @@ import pytest
 from leoronic.core.tree import ChildSpec, SupervisorSpec
 from leoronic.errors import BadRequest, Conflict, NotFound
 from leoronic.runtime.actor import Actor
-from leoronic.runtime.log import structlog
+from leoronic.runtime.structured import structlog
 from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
 from tests.runtime.actors import Diary, Echo, child, running, until
 

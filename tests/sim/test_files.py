@@ -10,12 +10,19 @@ from collections.abc import Callable
 import pytest
 
 from leoronic.core.caretaker import Caretaker
+from leoronic.core.executor import ExecutorMachine
 from leoronic.core.file_jobs import FileJobs
 from leoronic.core.file_store import FileStoreMachine
+from leoronic.core.holding import Attempt
+from leoronic.core.make_run import make_run
+from leoronic.core.run import AttemptKey
+from leoronic.core.spec import TaskSpec
 from leoronic.core.transfer import Transfer
 from leoronic.sim.file_disk import CHUNK_BYTES, FileDisk
 from leoronic.sim.files import Files, main
 from leoronic.sim.story import Violation
+from leoronic.sim.switches import Switches
+from leoronic.sim.world import run_seed
 
 SMOKE_SEEDS = range(1, 61)
 
@@ -149,3 +156,31 @@ def test_two_that_have_it_share_the_work() -> None:
     fetch(world, digest)
     assert one.served[digest] + two.served[digest] == 64
     assert abs(one.served[digest] - two.served[digest]) <= 8
+
+
+# ---- whole nodes ----
+
+
+def test_tasks_with_files_survive_all_faults() -> None:
+    """Clusters of whole nodes, whose tasks bring files and leave some."""
+    results = [run_seed(seed, Switches(files=True)) for seed in range(1, 16)]
+    assert [] == [f"{r.seed}: {r.failure}" for r in results if r.failure]
+
+
+def test_a_task_that_starts_without_its_files_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The executor must wait for them."""
+
+    def prepare(self: ExecutorMachine, key: AttemptKey, attempt: Attempt, spec: TaskSpec) -> None:
+        attempt.has_folder, attempt.outputs = True, ()
+        self._unsent.append(make_run(*key, spec, self._name, self._root))
+
+    monkeypatch.setattr(ExecutorMachine, "_prepare", prepare)
+    failures = [run_seed(seed, Switches(files=True)).failure for seed in range(1, 6)]
+    assert any("a task starts once its files are there" in failure for failure in failures)
+
+
+def test_files_of_whole_nodes_are_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nobody sees to the second copy, that is noticed."""
+    monkeypatch.setattr(Caretaker, "_keep", _nothing)
+    failures = [run_seed(seed, Switches(files=True)).failure for seed in range(1, 21)]
+    assert any("two copies of each" in failure for failure in failures)

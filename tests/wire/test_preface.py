@@ -159,3 +159,13 @@ def test_this_node_itself_and_its_copies() -> None:
     assert COPIED == refused.code
     assert is_copy_of(hello(life=2), hello(life=1))
     assert not is_copy_of(hello(life=2), hello("bbb", life=1))
+
+
+def test_what_a_connection_is_for() -> None:
+    """The word comes last, is left out where there is none, and must look like one."""
+    ours = Preface((OLD,), "0.3", purpose="serve-files")
+    assert ours.encode().endswith(b" version=0.3 for=serve-files\n")
+    assert ours == decode_preface(ours.encode())
+    assert b"for=" not in Preface((OLD,), "0.3").encode()
+    with pytest.raises(ProtocolError, match="damaged"):
+        decode_preface(b"leoronic protocol=1-1 clusters=0a0a0a0a version=1 for=A!")

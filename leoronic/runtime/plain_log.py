@@ -1,0 +1,74 @@
+"""Log lines without structlog: the same fields, for processes that have little memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+import traceback
+from typing import Any
+
+from leoronic.runtime.log import use_loggers
+from leoronic.wire.codec import to_json
+
+_TOLD_FIRST = ("event", "level", "timestamp")
+
+
+class PlainLogger:
+    """Writes a line to stderr for each event: JSON, or text for a person."""
+
+    def __init__(self, fields: dict[str, object], *, text: bool) -> None:
+        self._fields = fields
+        self._text = text
+
+    def debug(self, event: str, **fields: object) -> None:
+        """Not written, as nodes do not."""
+
+    def info(self, event: str, **fields: object) -> None:
+        """Write it."""
+        self._write("info", event, fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        """Write it."""
+        self._write("warning", event, fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        """Write it; `exc_info` is an exception whose traceback is told, or None."""
+        self._write("error", event, fields)
+
+    def critical(self, event: str, **fields: object) -> None:
+        """As `error`."""
+        self._write("critical", event, fields)
+
+    def _write(self, level: str, event: str, fields: dict[str, Any]) -> None:
+        error = fields.pop("exc_info", None)
+        if isinstance(error, BaseException):
+            fields["exception"] = "".join(traceback.format_exception(error)).rstrip()
+        line = {"event": event, "level": level, "timestamp": _now(), **self._fields, **fields}
+        sys.stderr.buffer.write((_as_text(line) if self._text else _as_json(line)) + b"\n")
+        sys.stderr.buffer.flush()
+
+
+def use_plain_loggers(node: str, *, text: bool) -> None:
+    """For this process and its forks. `node` is in each JSON line."""
+    always = {} if text else {"node": node}
+    use_loggers(lambda **fields: PlainLogger({**always, **fields}, text=text))
+
+
+def _now() -> str:
+    now = time.time()
+    second = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
+    return f"{second}.{int(now % 1 * 1_000_000):06}Z"
+
+
+def _as_json(line: dict[str, object]) -> bytes:
+    try:
+        return to_json(line)
+    except TypeError:
+        # A file name that is no UTF-8, or what is no plain data: a log line must not end an actor.
+        return to_json({key: ascii(value) for key, value in line.items()})
+
+
+def _as_text(line: dict[str, object]) -> bytes:
+    told = " ".join(f"{key}={value}" for key, value in line.items() if key not in _TOLD_FIRST)
+    text = f"{line['timestamp']} [{line['level']:<8}] {line['event']} {told}".rstrip()
+    return text.encode(errors="backslashreplace")
