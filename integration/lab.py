@@ -141,6 +141,15 @@ class Lab:
         """Drop what goes from the first to the second of each pair; replaces earlier cuts."""
         self._rules(list(ways))
 
+    def deafen(self, name: str) -> None:
+        """Nobody can connect to this machine any more; it can connect to others."""
+        rule = f'oifname "p-{name}" tcp flags & (syn | ack) == syn drop'
+        table = (
+            f"table bridge deaf-{name} {{\nchain calls {{\n"
+            f"type filter hook forward priority 0; policy accept;\n{rule}\n}}\n}}\n"
+        )
+        _run("ip", "netns", "exec", self._hub, "nft", "-f", "-", text=table)
+
     def heal(self) -> None:
         """Let everything through again."""
         self._rules([])

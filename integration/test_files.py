@@ -267,7 +267,7 @@ def test_a_fetch_outlives_the_core(make_pair: MakePair, tmp_path: Path) -> None:
     """`kill -9` of the core that fetches a big file: it goes on with what is there."""
     pair = make_pair()
     a, b = pair.nodes["a"], pair.nodes["b"]
-    size = 768 * MIB
+    size = 320 * MIB
     with (tmp_path / "big").open("wb") as big:
         for _ in range(size // (16 * MIB)):
             big.write(os.urandom(16 * MIB))
@@ -283,6 +283,16 @@ def test_a_fetch_outlives_the_core(make_pair: MakePair, tmp_path: Path) -> None:
     # What was on its way comes twice, and nothing else.
     assert bulk_received(b) - before < 1.25 * size
     assert not list((b.state / "blobs" / "parts").iterdir())
+
+
+def test_a_node_that_cannot_be_called(make_pair: MakePair, tmp_path: Path) -> None:
+    """It is behind a firewall, and serves its files all the same: it calls those who want some."""
+    pair = make_pair()
+    pair.deafen("a")
+    (tmp_path / "f").write_bytes(b"through" * 1_000_000)
+    a = pair.nodes["a"]
+    task = run(a, tmp_path, command="sha256sum < f", files=["f"], conditions=on("b"))
+    assert f"{hash_of(tmp_path / 'f')}  -\n".encode() == a.output(task["id"])
 
 
 def test_damage_is_found_and_mended(make_pair: MakePair, tmp_path: Path) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
-from pathlib import Path
 
 from leoronic import __version__
 from leoronic.actors.addresses import own_addresses
@@ -14,8 +12,8 @@ from leoronic.actors.discovery import Identity
 from leoronic.config import Config
 from leoronic.core.resources import Capacity
 from leoronic.core.view import About
-from leoronic.durable import replace_file
 from leoronic.errors import BadRequest
+from leoronic.lives import next_life, note
 from leoronic.wire.cookie import fingerprint, read_cookies
 from leoronic.wire.preface import PROTOCOL_MAX, PROTOCOL_MIN
 
@@ -28,14 +26,14 @@ class Itself:
         self.node = ""
         self.port = config.listen_port
         self.capacity = capacity
-        self.life = _next_life(config.state_dir / "life")
+        self.life = next_life(config.state_dir / "life")
         self._clusters: tuple[str, ...] = ()
 
     def set_node(self, node: str) -> None:
         """The journal is open, and says who we are."""
         self.node = node
-        _note(self.config.state_dir / "node", node)
-        _note(self.config.state_dir / "name", self.config.name)
+        note(self.config.state_dir / "node", node)
+        note(self.config.state_dir / "name", self.config.name)
 
     def set_port(self, port: int) -> None:
         """Other nodes can connect at this port."""
@@ -60,26 +58,3 @@ class Itself:
             cookies = read_cookies(self.config.cookie_path)
             self._clusters = tuple(fingerprint(cookie) for cookie in cookies)
         return Identity(self.node, self.config.name, self._clusters, (PROTOCOL_MIN, PROTOCOL_MAX))
-
-
-def _next_life(path: Path) -> int:
-    """A number for this life of the core: greater than all before, even if the clock went back."""
-    try:
-        last = int(path.read_text())
-    except (OSError, ValueError):
-        last = 0
-    life = max(time.time_ns() // 1_000_000, last + 1)
-    # On a full disk a node starts all the same: only a clock that goes back now would harm.
-    with contextlib.suppress(OSError):
-        replace_file(path, f"{life}\n".encode())
-    return life
-
-
-def _note(path: Path, line: str) -> None:
-    """Have the file hold this line; one that does is left alone, as the disk may be full."""
-    try:
-        if path.read_text() == line + "\n":
-            return
-    except (OSError, ValueError):
-        pass
-    replace_file(path, f"{line}\n".encode())

@@ -23,7 +23,7 @@ from leoronic.core.queue_messages import Accepted, ChangedTasks, ChangeTasks, Su
 from leoronic.core.scheduler_messages import Explain
 from leoronic.core.spec import TaskSpec
 from leoronic.core.validate import parse_in_slices
-from leoronic.core.view import Member
+from leoronic.core.view import GhostMember, Member
 from leoronic.errors import BadRequest, NotFound, Refused, Unavailable
 from leoronic.journal.reads import Reads
 from leoronic.journal.rows import TaskRow
@@ -183,11 +183,11 @@ class Answers:
     def _with_missed(self, told: dict[str, list[str]]) -> dict[str, list[str]]:
         """What the scheduler says of each node, and why others are no choice."""
         found = dict(told)
-        for node, member in self._nodes.members().items():
+        for node, member in self._nodes.everyone().items():
             if member is None or node == self._nodes.me:
                 continue
             name = member.about.name
-            if not member.alive:
+            if not member.alive or (isinstance(member, GhostMember) and not member.linked):
                 why = f"{member.state}: {member.reason}" if member.reason else member.state
                 found[self._nodes.name(node) if name in found else name] = [why]
             elif not member.linked:

@@ -110,7 +110,10 @@ class BulkServer:
             return
         with self._lock:
             if len(self._strangers) >= STRANGERS_MAX:
-                _shut(next(iter(self._strangers)))
+                oldest = next(iter(self._strangers))
+                # Now, not once its thread notices: else the next one would find the same oldest.
+                del self._strangers[oldest]
+                _shut(oldest)
             self._strangers[found] = None
         self._start(self._called, found, theirs, standing, self._node())
 

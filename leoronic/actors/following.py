@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Collection
+from functools import partial
 from typing import Any
 
 from leoronic.actors.cluster import Cluster
-from leoronic.actors.output_files import STREAMS
 from leoronic.actors.output_reading import Item, OutputReading
 from leoronic.actors.output_sources import OutputSources
+from leoronic.actors.own_output import STREAMS
 from leoronic.actors.views import real_runs, winner
 from leoronic.actors.watchers import Subscription, Watchers
 from leoronic.core.commands import Logs, Wait
+from leoronic.core.outcome import Outcome
 from leoronic.errors import BadRequest, NotFound, Refused
-from leoronic.journal.rows import AttemptRow
+from leoronic.journal.reads import Reads
+from leoronic.journal.rows import AttemptRow, TaskRow
 
 LOOK_AGAIN_S = 30.0
 ARRAY_PAUSE_S = 0.1
 OFFSET_MAX = 1 << 53
 WAIT_IDS_MAX = 1000
+CACHED_DEPTH_MAX = 100
 _ENDED = ("succeeded", "failed", "cancelled")
 
 
@@ -92,6 +96,8 @@ class Following:
         if "count" in described:
             last = described["count"] - 1
             raise Refused(f"{task} is an array: ask for an element, {task}.0 to {task}.{last}")
+        if not command.attempt:
+            task = await self._printed_by(task, command.stream)
         shown: tuple[int, str] | None = None
         with self._watchers.subscribe([task]) as subscription:
             while True:
@@ -117,6 +123,22 @@ class Following:
                 if row is None:
                     await subscription.news(LOOK_AGAIN_S)
 
+    async def _printed_by(self, task: str, stream: str) -> str:
+        """The task itself; of one that was answered from an equal one, who printed its output.
+
+        What is kept in a file was not copied, so the task's own is empty.
+        """
+        for _ in range(CACHED_DEPTH_MAX):
+            row, runs = await self._cluster.ask(partial(_read, task))
+            source = row.spec.cached_from if row is not None else ""
+            if not source or any(run.outcome and _size(run.outcome, stream) for run in runs):
+                return task
+            known = await self._cluster.ask(partial(_read, source))
+            if known[0] is None:
+                return task
+            task = source
+        return task
+
     async def _next_run(
         self, task: str, attempt: int, shown: tuple[int, str] | None
     ) -> AttemptRow | None:
@@ -138,6 +160,14 @@ class Following:
         # The other side of a split made the same attempt, and that one goes on.
         rival = next((run for run in runs if run.attempt == shown[0] and run.node > shown[1]), None)
         return rival if rival is not None and not attempt else None
+
+
+def _read(task: str, reads: Reads) -> tuple[TaskRow | None, list[AttemptRow]]:
+    return reads.task(task), reads.attempts(task)
+
+
+def _size(outcome: Outcome, stream: str) -> int:
+    return (outcome.stdout if stream == "stdout" else outcome.stderr).size
 
 
 def task_of(changed: str, known: Collection[str]) -> str:

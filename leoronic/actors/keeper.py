@@ -20,15 +20,16 @@ from leoronic.actors.asking import ask
 from leoronic.actors.keeper_messages import OutputEnded
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.output_files import (
-    CHUNK_BYTES,
     Copy,
     copy_name,
     remove_parts,
     room_left,
     whole_file,
 )
+from leoronic.actors.own_output import CHUNK_BYTES
 from leoronic.actors.peer_commands import ReadPart
 from leoronic.core.entries import Kept
+from leoronic.core.outcome import StreamRef
 from leoronic.core.queue_messages import Append, Appended, AppendFailed
 from leoronic.core.ring import owner_of
 from leoronic.core.view import View
@@ -59,7 +60,7 @@ Key = tuple[str, int, str, str]
 
 
 class Source(NamedTuple):
-    """A stream of a run of another node, of which there is no copy."""
+    """A stream of a run of another node, of which there is no copy. `ref`: where it is there."""
 
     task: str
     attempt: int
@@ -67,6 +68,7 @@ class Source(NamedTuple):
     stream: str
     size: int
     ended_at: float
+    ref: StreamRef | None = None
 
     @property
     def key(self) -> Key:
@@ -144,14 +146,15 @@ class OutputKeeper(Actor):
             any_kept = any_kept or any(done)
 
     def _wards(self) -> list[str]:
-        """Ids of the nodes that are there whose output this node is to keep."""
+        """Ids of the nodes and ghosts that are there whose output this node is to keep."""
         alive, me = self._nodes.alive(), self._nodes.me
         found = []
         for node in alive:
             others = [one for one in alive if one != node]
             if node != me and owner_of(node, others) == me:
                 found.append(node)
-        return found
+        ghosts = (ghost for ghost in self._nodes.view.ghosts.values() if ghost.alive)
+        return [*found, *(ghost.id for ghost in ghosts if owner_of(ghost.id, alive) == me)]
 
     async def _find(self) -> list[Source]:
         """What this node is to copy and can try now, at most `LOOK_MAX`."""
@@ -163,8 +166,7 @@ class OutputKeeper(Actor):
             def look(reads: Reads, limit: int = limit) -> tuple[list[Source], bool]:
                 found = reads.outputs_to_keep(limit)
                 mine = [one for one in found if one.node in wards and self._is_due(one, now)]
-                ends = {run: _ended_at(reads, *run) for run in (one[:3] for one in mine[:LOOK_MAX])}
-                sources = [Source(*one, ends[one[:3]]) for one in mine[:LOOK_MAX]]
+                sources = [_source(reads, one) for one in mine[:LOOK_MAX]]
                 return sources, len(found) >= limit
 
             sources, more = await self._journal.call(look, timeout_s=30.0)
@@ -224,7 +226,7 @@ class OutputKeeper(Actor):
     async def _pull(self, source: Source, copy: Copy) -> None:
         while copy.size < source.size:
             limit = min(CHUNK_BYTES, source.size - copy.size)
-            part = ReadPart(*source.key, copy.size, limit)
+            part = ReadPart(*source.key, copy.size, limit, ref=source.ref)
             answer = await ask(self._questions, source.node, part, CHUNK_S)
             if not answer.blob or len(answer.blob) > limit:
                 raise Unavailable(
@@ -246,7 +248,10 @@ class OutputKeeper(Actor):
             self._appends.pop(token, None)
 
 
-def _ended_at(reads: Reads, task: str, attempt: int, node: str) -> float:
-    """When a run ended, in seconds since the epoch."""
-    runs = (run for run in reads.attempts(task) if (run.attempt, run.node) == (attempt, node))
-    return next((run.ended_at for run in runs if run.ended_at is not None), 0.0)
+def _source(reads: Reads, one: Uncopied) -> Source:
+    """With what is known of how its run ended."""
+    for run in reads.attempts(one.task):
+        if (run.attempt, run.node) == (one.attempt, one.node) and run.ended_at is not None:
+            ref = getattr(run.outcome, one.stream) if run.outcome is not None else None
+            return Source(*one, run.ended_at, ref)
+    return Source(*one, 0.0)

@@ -21,7 +21,7 @@ from leoronic.core.addresses import best_first
 from leoronic.core.conditions import checked_tag
 from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.queue_messages import Count
-from leoronic.core.view import LEFT, UP, Member
+from leoronic.core.view import LEFT, UP, About, GhostMember, Member
 from leoronic.errors import BadRequest, LeoronicError, NotFound, Refused, Unavailable
 from leoronic.runtime.ref import ActorRef
 
@@ -81,8 +81,8 @@ class NodeAnswers:
         counts = await self._queue.call(Count(), timeout_s=_CALL_S)
         about = await self._describe()
         states = Counter(
-            _state(self._nodes.members()[node], about if node == self._nodes.me else None)
-            for node in self._nodes.members()
+            _state(member, about if node == self._nodes.me else None)
+            for node, member in self._nodes.everyone().items()
         )
         return {
             "node": {
@@ -103,7 +103,7 @@ class NodeAnswers:
 
     async def nodes(self, _command: commands.Nodes) -> dict[str, Any]:
         """All nodes: this one first, then by name; those that don't answer soon lack numbers."""
-        others = [node for node in self._nodes.members() if node != self._nodes.me]
+        others = [node for node in self._nodes.everyone() if node != self._nodes.me]
         places, *found = await asyncio.gather(
             self._missed_places(), self.node_object(), *map(self._live_object, others)
         )
@@ -190,9 +190,11 @@ class NodeAnswers:
         return found
 
     def _known_object(self, node: str) -> dict[str, Any]:
-        """Another node, as the view has it."""
-        member = self._nodes.members()[node]
+        """Another node, or a ghost, as the view has it."""
+        member = self._nodes.everyone()[node]
         assert member is not None
+        if isinstance(member, GhostMember):
+            return self._known_ghost(member)
         about = member.about
         # The view of a node that is there does not change while it is heard of.
         since_s = 0.0 if member.state == UP else self._nodes.view_age_s
@@ -204,18 +206,28 @@ class NodeAnswers:
             "address": _address(member),
             "state": _state(member, None),
             "kind": "node",
-            "cpus": about.capacity.cpus_milli / 1000,
-            "memory": about.capacity.memory,
-            "storage": about.capacity.storage,
-            "resources": dict(about.capacity.resources),
-            "free": None,
-            "tags": sorted(about.tags),
-            "running": None,
-            "version": about.version,
+            **_told(about),
             "seen_s": None if never_heard else round(member.heard_s + since_s, 1),
             "reason": member.reason,
             "owner_of": self._wards(node),
             "ready": member.ready,
+        }
+
+    def _known_ghost(self, ghost: GhostMember) -> dict[str, Any]:
+        """A ghost: it listens nowhere, owns nothing, and is heard of by its clairvoyant alone."""
+        lost = ghost.state != UP
+        return {
+            "id": ghost.id,
+            "name": self._nodes.name(ghost.id),
+            "address": None,
+            "state": _state(ghost, None),
+            "kind": "ghost",
+            **_told(ghost.about),
+            "seen_s": round(ghost.lost_s + self._nodes.view_age_s, 1) if lost else 0.0,
+            "reason": ghost.reason,
+            "clairvoyant": self._nodes.name(ghost.clairvoyant),
+            "owner_of": [],
+            "ready": True,
         }
 
     def _wards(self, node: str) -> list[str]:
@@ -250,7 +262,7 @@ class NodeAnswers:
             try:
                 tags = (await self._ask(node, commands.TagList()))["tags"]
             except Unavailable:
-                tags = sorted(self._nodes.view.members[node].about.tags)
+                tags = self._known_tags(node)
         return {"node": self._nodes.name(node), "tags": tags}
 
     async def drain(self, command: commands.Drain) -> dict[str, Any]:
@@ -270,7 +282,7 @@ class NodeAnswers:
         Raises `NotFound` or `Refused` if there is nobody to run it.
         """
         if command.all or command.tag:
-            found = [node for node in self._nodes.members() if not self._has_left(node)]
+            found = [node for node in self._nodes.everyone() if not self._has_left(node)]
             if command.tag:
                 found = [node for node in found if command.tag in await self._tags(node)]
                 if not found:
@@ -289,20 +301,25 @@ class NodeAnswers:
     def _why_unreached(self, node: str) -> str:
         """Why nothing can be started there from here now; empty if it can."""
         why = self._nodes.why_gone(node)
-        member = self._nodes.members()[node]
+        member = self._nodes.everyone()[node]
         if not why and member is not None and member.state == UP and not member.linked:
             why = f"{self._nodes.name(node)}: {member.reason}: ask on another node"
         return why
 
     def _has_left(self, node: str) -> bool:
-        member = self._nodes.members()[node]
+        member = self._nodes.everyone()[node]
         return member is not None and member.state == LEFT
 
     async def _tags(self, node: str) -> list[str]:
         if node != self._nodes.me:
-            return self._nodes.view.members[node].about.tags
+            return self._known_tags(node)
         tags: list[str] = (await self._describe())["tags"]
         return tags
+
+    def _known_tags(self, node: str) -> list[str]:
+        """Those that another one had when it told last, sorted."""
+        member = self._nodes.view.find(node)
+        return sorted(member.about.tags) if member is not None else []
 
     def _there(self, ref: str) -> str:
         """The id of the node that `ref` names. Raises `Refused` if it is down."""
@@ -329,7 +346,21 @@ def _is_of(place: PlaceFacts, member: Member) -> bool:
     return place.address == member.address or place.address in member.about.addresses
 
 
-def _state(member: Member | None, about: dict[str, Any] | None) -> str:
+def _told(about: About) -> dict[str, Any]:
+    """What a node or ghost told of itself, as the node object has it."""
+    return {
+        "cpus": about.capacity.cpus_milli / 1000,
+        "memory": about.capacity.memory,
+        "storage": about.capacity.storage,
+        "resources": dict(about.capacity.resources),
+        "free": None,
+        "tags": sorted(about.tags),
+        "running": None,
+        "version": about.version,
+    }
+
+
+def _state(member: Member | GhostMember | None, about: dict[str, Any] | None) -> str:
     """The state that people see. `about`: what the executor tells, of this node."""
     draining = about["draining"] if about is not None else member and member.about.draining
     state = UP if about is not None or member is None else member.state

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from leoronic.core.ring import owner_of
-from leoronic.core.view import DOWN, LEFT, Member, View
+from leoronic.core.view import DOWN, LEFT, GhostMember, Member, View
 from leoronic.errors import Ambiguous, NotFound, Unavailable
 
 NAMES_MAX = 10_000
@@ -48,7 +48,7 @@ class Nodes:
         self._view = view
         self._seen_at = time.monotonic()
         self._shown = None
-        for member in view.members.values():
+        for member in view.everyone():
             # The newest last: of nodes that are long forgotten the oldest names go.
             self._names.pop(member.id, None)
             self._names[member.id] = member.about.name
@@ -92,7 +92,7 @@ class Nodes:
         """
         if not ref or ref == self.me:
             return self.me
-        members = self.members()
+        members = self.everyone()
         if ref in members:
             return ref
         there = self._there()
@@ -119,19 +119,23 @@ class Nodes:
         found.update(self.view.members)
         return dict(sorted(found.items()))
 
+    def everyone(self) -> dict[str, Member | GhostMember | None]:
+        """As `members`, and then all known ghosts."""
+        return {**self.members(), **dict(sorted(self.view.ghosts.items()))}
+
     def others(self) -> list[str]:
         """Ids of the other nodes that count as there, sorted."""
         return self.view.peers()
 
     def alive(self) -> list[str]:
-        """Ids of all that count as there, sorted; this node among them."""
-        return sorted(self._there())
+        """Ids of all nodes that count as there, sorted; this node among them."""
+        return sorted({self.me, *self.view.alive()})
 
     def why_gone(self, node: str) -> str:
-        """Why a node can't be asked, as a sentence; empty if it counts as there."""
+        """Why a node or ghost can't be asked, as a sentence; empty if it counts as there."""
         if node == self.me:
             return ""
-        member = self.view.members.get(node)
+        member = self.view.find(node)
         if member is None:
             return f"{self.name(node)} is not known here (any more)"
         if member.alive:
@@ -151,7 +155,7 @@ class Nodes:
         return owner_of(origin, self.view.owners()) if self._view else self.me
 
     def _there(self) -> set[str]:
-        return {self.me, *self.view.alive()}
+        return {self.me, *self.view.executors()}
 
     def _plain_name(self, node: str) -> str:
         return self._name if node == self.me else self._names.get(node, node)

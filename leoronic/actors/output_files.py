@@ -7,7 +7,6 @@ output/TASK.ATTEMPT.stdout@NODE.part  the beginning of one; removed at the next 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 from pathlib import Path
@@ -15,20 +14,21 @@ from typing import Any
 
 from leoronic.actors.cluster import Cluster
 from leoronic.actors.nodes import Nodes
+from leoronic.actors.own_output import (
+    CHUNK_BYTES,
+    WAIT_S_MAX,
+    RunnerOutput,
+    check_part,
+    read_stream,
+)
 from leoronic.actors.peer_commands import ReadPart
 from leoronic.core.outcome import StreamRef
-from leoronic.core.run import OutputPart, ReadOutput
+from leoronic.core.run import OutputPart
 from leoronic.durable import sync_folder
-from leoronic.errors import BadRequest, Refused, Unavailable
 from leoronic.journal.rows import AttemptRow
 from leoronic.runtime.ref import ActorRef
 
-CHUNK_BYTES = 256 * 1024
-# A connection to the runner carries all that is read of running tasks: only so many ask at once.
-LIVE_READS_MAX = 8
-WAIT_S_MAX = 20.0
 PART = ".part"
-STREAMS = ("stdout", "stderr")
 
 
 def copy_name(task: str, attempt: int, node: str, stream: str) -> str:
@@ -42,23 +42,6 @@ def whole_file(folder: Path, name: str) -> StreamRef:
         return StreamRef(size=(folder / name).stat().st_size, file=name)
     except FileNotFoundError:
         return StreamRef()
-
-
-def read_stream(folder: Path, ref: StreamRef, offset: int, limit: int) -> bytes:
-    """Bytes of a kept stream. Raises `Refused` if its file is gone."""
-    size = max(0, min(limit, ref.size - offset))
-    if ref.inline:
-        return ref.inline[offset : offset + size]
-    if not size:
-        return b""
-    try:
-        fd = os.open(folder / ref.file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise Refused(f"the output is gone: {ref.file} was removed") from None
-    try:
-        return os.pread(fd, size, ref.offset + offset)
-    finally:
-        os.close(fd)
 
 
 class Copy:
@@ -112,25 +95,14 @@ class LocalOutput:
     def __init__(self, nodes: Nodes, cluster: Cluster, runner_host: ActorRef, folder: Path) -> None:
         self._nodes = nodes
         self._cluster = cluster
-        self._runner_host = runner_host
+        self._running = RunnerOutput(runner_host)
         self._folder = folder
-        self._live_reads = asyncio.Semaphore(LIVE_READS_MAX)
 
     async def live(
         self, task: str, attempt: int, stream: str, offset: int, limit: int, wait_s: float
     ) -> OutputPart | None:
-        """What an attempt that runs here has printed; None if the runner can't be asked.
-
-        With `wait_s`: wait for it if there is nothing.
-        """
-        question = ReadOutput(task, attempt, stream, offset, limit, wait_s=wait_s)
-        try:
-            # Those who wait are many; what they get is small.
-            async with contextlib.nullcontext() if wait_s else self._live_reads:
-                part: OutputPart = await self._runner_host.call(question, timeout_s=wait_s + 10)
-        except Unavailable:
-            return None
-        return part
+        """As `RunnerOutput.live`."""
+        return await self._running.live(task, attempt, stream, offset, limit, wait_s)
 
     def kept(self, row: AttemptRow, stream: str, offset: int, limit: int) -> OutputPart | None:
         """What this node keeps of a run that has ended: inside the outcome, a file, or a copy.
@@ -155,8 +127,7 @@ class LocalOutput:
 
     async def answer(self, question: ReadPart) -> tuple[dict[str, Any], bytes]:
         """The answer to another node."""
-        if question.stream not in STREAMS or question.offset < 0 or question.limit < 1:
-            raise BadRequest("a part is of stdout or stderr, from offset 0 or more, of 1 byte on")
+        check_part(question)
         limit = min(question.limit, CHUNK_BYTES)
         part: OutputPart | None = None
         row = await self._row(question)

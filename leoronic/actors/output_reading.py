@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from leoronic.actors.cluster import Cluster
-from leoronic.actors.output_files import CHUNK_BYTES, WAIT_S_MAX
 from leoronic.actors.output_sources import OutputSources
+from leoronic.actors.own_output import CHUNK_BYTES, WAIT_S_MAX
 from leoronic.actors.watchers import Subscription
 from leoronic.core.commands import Logs
 from leoronic.core.run import OutputPart

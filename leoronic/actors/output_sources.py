@@ -79,7 +79,8 @@ class OutputSources:
     ) -> OutputPart:
         if self._questions is None:
             raise Unavailable(f"{self._nodes.name(node)} can't be asked")
-        part = ReadPart(row.task, row.attempt, row.node, stream, offset, limit, wait_s)
+        ref = getattr(row.outcome, stream) if row.outcome is not None else None
+        part = ReadPart(row.task, row.attempt, row.node, stream, offset, limit, wait_s, ref)
         answer = await ask(self._questions, node, part, ASK_S + wait_s)
         told = answer.result
         return OutputPart(told["offset"], answer.blob, told["at_end"], told["known"])

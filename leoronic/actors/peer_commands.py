@@ -10,6 +10,7 @@ import msgspec
 from leoronic.core.blob import FileRef
 from leoronic.core.bounds import Attempt, Number, Seconds
 from leoronic.core.commands import Drain, Nodes, TagAdd, TagDel, TagList, Why
+from leoronic.core.outcome import StreamRef
 
 
 class ReadPart(msgspec.Struct, frozen=True, tag="readpart", tag_field="type"):
@@ -17,6 +18,7 @@ class ReadPart(msgspec.Struct, frozen=True, tag="readpart", tag_field="type"):
 
     The receiver is `node`, or keeps a copy. Result: {"offset", "at_end", "known"} + blob; not
     `known`: there is nothing of it here (yet). With `wait_s` it waits for more of a run that runs.
+    `ref` is where it is there, once it has ended, for a ghost: that keeps no journal.
     """
 
     task: str
@@ -26,6 +28,7 @@ class ReadPart(msgspec.Struct, frozen=True, tag="readpart", tag_field="type"):
     offset: Number
     limit: Number
     wait_s: Seconds = 0.0
+    ref: StreamRef | None = None
 
 
 class TakeCookie(msgspec.Struct, frozen=True, tag="takecookie", tag_field="type"):

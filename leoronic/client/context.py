@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -116,6 +117,14 @@ id_argument = click.argument("task_id", metavar="ID", shell_complete=complete_id
 ids_argument = click.argument(
     "ids", metavar="ID...", nargs=-1, required=True, shell_complete=complete_ids
 )
+
+
+def here() -> str:
+    """The current folder: what a person's relative paths count from. Raises `CommandError`."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        raise CommandError("the current folder was removed: cd to one that is there") from None
 
 
 def help_if_alone(ctx: click.Context) -> int | None:

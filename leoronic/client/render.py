@@ -34,7 +34,7 @@ _TASK_COLUMNS = (
 # Shown in another form, or of no use to a person.
 _HANDLED = {
     *CSV_FIELDS, "after", "attempts", "elements", "count", "order", "signal", "index", "reasons",
-    "failed_elements", "stragglers",
+    "failed_elements", "stragglers", "files", "outputs", "output_problems",
 }  # fmt: skip
 # What a task has unless it asks for something else: not worth a line.
 _USUAL = {"concurrent": True, "workdir": "shared", "on_loss": "retry", "retry_delay": 1.0}
@@ -135,6 +135,9 @@ def task(found: Task, now: float, *, colour: bool) -> list[str]:
         ("peak memory", text.size(own.get("peak_memory"))),
         ("output", _output(own)),
         ("left running", _left_running(own)),
+        ("files", _files(found.get("files") or [])),
+        ("left files", _files(own.get("outputs") or [])),
+        ("not kept", "\n".join(own.get("output_problems") or [])),
     ]
     reasons = found.get("reasons") or []
     known += [("reasons", "\n".join(reasons))] if reasons != [found.get("reason")] else []
@@ -150,6 +153,14 @@ def task(found: Task, now: float, *, colour: bool) -> list[str]:
         lines.append(text.paint("attempts", "title", colour))
         lines += [f"  {line}" for line in _attempts(attempts, now, colour)]
     return lines
+
+
+def _files(files: Iterable[Any]) -> str:
+    """A file a line, with its size; of what is only named, the name."""
+    return "\n".join(
+        f"{file['path']} ({text.size(file.get('size'))})" if isinstance(file, dict) else str(file)
+        for file in files
+    )
 
 
 def _after(after: Mapping[str, str]) -> str:

@@ -165,7 +165,10 @@ class Saving:
 
     def _parts_in(self, parts: list[str], folder_fd: int) -> set[str]:
         if self._listed is None or self._listed[0] != parts:
-            self._listed = (parts, {name for name in os.listdir(folder_fd) if name.startswith(PART)})
+            self._listed = (
+                parts,
+                {name for name in os.listdir(folder_fd) if name.startswith(PART)},
+            )
         return self._listed[1]
 
     @contextlib.contextmanager

@@ -6,6 +6,8 @@ Run as `python -I -S`, with nothing imported but what the interpreter has loaded
 
 from __future__ import annotations
 
+import _socket
+import os
 import sys
 
 from leoronic.client import locate
@@ -14,10 +16,14 @@ USAGE = 2
 REFUSED = 1
 UNREACHABLE = 3
 ANSWER_TIMEOUT_S = 60.0
+# Files are copied before the answer: a slow disk may say nothing of them for long.
+FILES_TIMEOUT_S = 3600.0
 BLOB_BYTES_MAX = 16 * 1024 * 1024
 FIELDS = "MEM CORES STORAGE CONCURRENT CONDITIONS FILES COMMAND [ID]"
 _TRUTH = {"true": "true", "1": "true", "yes": "true", "false": "false", "0": "false", "no": "false"}
 _UNREACHABLE_CODES = {"unavailable", "node_unreachable", "timeout", "actor_gone", "mailbox_full"}
+_FILES = '"files"'
+_ITEM = b'{"request":1,"item":'
 _ESCAPES = {code: f"\\u{code:04x}" for code in (*range(32), 34, 92)}
 
 
@@ -65,12 +71,6 @@ def task(fields: list[str]) -> str:
         raise StoppedError(
             USAGE, f"CONCURRENT is true or false (may others run meanwhile?), not {concurrent!r}"
         )
-    if files.strip(" ;"):
-        raise StoppedError(
-            REFUSED,
-            "FILES must be empty: files that travel are not in this version yet; "
-            "use paths that the node can read",
-        )
     if not command.strip():
         raise StoppedError(USAGE, "COMMAND is empty")
     parts = [
@@ -82,6 +82,8 @@ def task(fields: list[str]) -> str:
     ]
     if conditions.strip():
         parts.append(f'"conditions":{text(conditions)}')
+    if files.strip(" ;"):
+        parts.append(f"{_FILES}:{text(files)}")
     if len(fields) == 8 and fields[7]:
         parts.append(f'"id":{text(fields[7])}')
     return "{" + ",".join(parts) + "}"
@@ -117,8 +119,11 @@ def tasks(lines: str) -> tuple[bytes, list[int]]:
     return blob, numbers
 
 
-def call(command: str, blob: bytes = b"") -> bytes:
-    """The JSON text of the node's answer to one command (JSON text). Raises `StoppedError`."""
+def call(command: str, blob: bytes = b"", answer_s: float = 0.0) -> bytes:
+    """The JSON text of the node's answer to one command (JSON text). Raises `StoppedError`.
+
+    It must come within `answer_s`, if that is given; items before it are shown as progress.
+    """
     request = f'{{"request":1,"command":{command}}}'.encode()
     header = len(request).to_bytes(4, "big") + len(blob).to_bytes(4, "big")
     try:
@@ -126,22 +131,19 @@ def call(command: str, blob: bytes = b"") -> bytes:
         sock = locate.open_socket(root)
     except locate.NoNodeError as error:
         raise StoppedError(UNREACHABLE, str(error)) from None
-    sock.settimeout(ANSWER_TIMEOUT_S)
-    data = b""
+    within_s = answer_s or ANSWER_TIMEOUT_S
+    sock.settimeout(within_s)
     try:
         sock.sendall(header + request + blob)
-        while len(data) < 8 or len(data) < 8 + int.from_bytes(data[:4], "big"):
-            part = sock.recv(262_144)
-            if not part:
-                break
-            data += part
+        json = _answer(sock)
     except TimeoutError:
-        raise StoppedError(UNREACHABLE, f"the node in {root} gave no answer within 60 s") from None
+        raise StoppedError(
+            UNREACHABLE, f"the node in {root} gave no answer within {within_s:.0f} s"
+        ) from None
     except OSError:
-        data = b""
+        json = b""
     finally:
         sock.close()
-    json = data[8 : 8 + int.from_bytes(data[:4], "big")]
     if not json:
         raise StoppedError(
             UNREACHABLE,
@@ -149,6 +151,60 @@ def call(command: str, blob: bytes = b"") -> bytes:
             "look with `leoronic list` whether it was done",
         )
     return json
+
+
+def _answer(sock: _socket.socket) -> bytes:
+    """The JSON of the last frame; empty if it does not come whole. Raises `OSError`."""
+    data = b""
+    shown = False
+    try:
+        while True:
+            while len(data) < 8 or len(data) < 8 + int.from_bytes(data[:4], "big"):
+                part = sock.recv(262_144)
+                if not part:
+                    return b""
+                data += part
+            end = 8 + int.from_bytes(data[:4], "big")
+            json, data = data[8:end], data[end:]
+            # An item has no bytes with it.
+            if not json.startswith(_ITEM):
+                return json
+            shown = _show(json) or shown
+    finally:
+        if shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _show(item: bytes) -> bool:
+    """How far it is, on a terminal. Whether it was shown."""
+    if not sys.stderr.isatty():
+        return False
+    import json  # noqa: PLC0415
+
+    told = json.loads(item)["item"]
+    share = told["stored"] * 100 // max(told["size"], 1)
+    done, size = told["stored"] >> 20, told["size"] >> 20
+    print(
+        f"\r\x1b[Kstoring files: {done:,} of {size:,} MiB ({share}%)",
+        end="",
+        file=sys.stderr,
+        flush=True,
+    )
+    return True
+
+
+def submit(blob: bytes, *, lines: bool = False) -> bytes:
+    """The answer to `submit`; paths of files count from the current folder."""
+    options = ',"lines":true' if lines else ""
+    if _FILES.encode() not in blob:
+        return call(f'{{"type":"submit"{options}}}', blob)
+    try:
+        options += f',"cwd":{text(os.getcwd())},"progress":true'  # noqa: PTH109
+    except FileNotFoundError:
+        raise StoppedError(
+            REFUSED, "the current folder was removed: cd to one that is there"
+        ) from None
+    return call(f'{{"type":"submit"{options}}}', blob, FILES_TIMEOUT_S)
 
 
 def result(answer: bytes, lines: list[int] | None = None) -> dict[str, list[str]]:
@@ -192,7 +248,7 @@ def new_id(answer: bytes) -> str:
 
 def add(fields: list[str]) -> None:
     """`leoronic_add_task`: prints the new id."""
-    print(new_id(call('{"type":"submit"}', task(fields).encode())))
+    print(new_id(submit(task(fields).encode())))
 
 
 def add_many(arguments: list[str]) -> None:
@@ -207,7 +263,7 @@ def add_many(arguments: list[str]) -> None:
         raise StoppedError(USAGE, f"cannot read {name}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise StoppedError(USAGE, f"{name} is not UTF-8 (byte {error.start})") from None
-    answer = call('{"type":"submit","lines":true}', blob)
+    answer = submit(blob, lines=True)
     print("\n".join(result(answer, lines)["ids"]))
 
 

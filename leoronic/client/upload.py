@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, NamedTuple
 
 from leoronic.client import text
+from leoronic.client.bars import Bars
 from leoronic.client.connection import Client
-from leoronic.client.context import CommandError
+from leoronic.client.context import CommandError, here
 from leoronic.client.places import moved
 from leoronic.core.commands import Submit
 from leoronic.core.json_text import looks_like_lines
@@ -23,6 +24,9 @@ from leoronic.wire.frames import BLOB_BYTES_MAX
 PART_BYTES_MAX = 4 * 1024 * 1024
 PARTS_AT_ONCE_MAX = 4
 
+# What tasks that bring files have in them; others may, too, which does no harm.
+_FILES = b'"files"'
+
 Show = Callable[[str], None]
 
 
@@ -30,23 +34,43 @@ class _Part(NamedTuple):
     request: int
     lines_before: int
     lines: int
+    brings_files: bool
 
 
-def submit(client: Client, source: IO[bytes], show: Show) -> dict[str, Any]:
+def with_files(client: Client, blob: bytes, bars: Bars, *, lines: bool = False) -> dict[str, Any]:
+    """Submit tasks that bring files, from the current folder; a bar shows how many are stored."""
+    return _stored(client, client.send(Submit(lines, here(), True), blob), bars)
+
+
+def _stored(client: Client, request: int, bars: Bars) -> dict[str, Any]:
+    """The answer to `request`, however long files take that are stored before it."""
+    try:
+        while not (answer := client.next_answer({request})).last:
+            bars.show("storing files", answer.value["stored"], answer.value["size"])
+    finally:
+        bars.end("storing files")
+    result: dict[str, Any] = answer.result()
+    return result
+
+
+def submit(client: Client, source: IO[bytes], show: Show, bars: Bars) -> dict[str, Any]:
     """Submit all tasks in `source`. The result is that of `Submit`, over all parts.
 
-    `show` is given a line of progress now and then. Raises what the node answers, with places as
-    they are in the file.
+    `show` is given a line of progress now and then, `bars` how many bytes of files are stored.
+    Raises what the node answers, with places as they are in the file.
     """
     head = _read(source, BLOB_BYTES_MAX + 1)
     if len(head) <= BLOB_BYTES_MAX:
-        answer: dict[str, Any] = client.request(Submit(lines=looks_like_lines(head)), head)
+        lines = looks_like_lines(head)
+        if _FILES in head:
+            return with_files(client, head, bars, lines=lines)
+        answer: dict[str, Any] = client.request(Submit(lines=lines), head)
         return answer
     if not looks_like_lines(head[:PART_BYTES_MAX]):
         raise CommandError(
             f"more than {BLOB_BYTES_MAX >> 20} MiB go in only as JSON lines, one task a line"
         )
-    return _Upload(client, show).run(_parts(head, source))
+    return _Upload(client, show, bars).run(_parts(head, source))
 
 
 def _read(source: IO[bytes], size: int) -> bytes:
@@ -84,9 +108,10 @@ def _parts(head: bytes, source: IO[bytes]) -> Iterator[bytes]:
 class _Upload:
     """Parts under way, and what has been accepted of them."""
 
-    def __init__(self, client: Client, show: Show) -> None:
+    def __init__(self, client: Client, show: Show, bars: Bars) -> None:
         self._client = client
         self._show = show
+        self._bars = bars
         self._started_at = time.monotonic()
         self._under_way: deque[_Part] = deque()
         self._lines_sent = 0
@@ -99,8 +124,10 @@ class _Upload:
         """Send all parts. Raises for the first that is refused."""
         for part in parts:
             lines = part.count(b"\n") + (not part.endswith(b"\n"))
-            request = self._client.send(Submit(lines=True), part)
-            self._under_way.append(_Part(request, self._lines_sent, lines))
+            brings = _FILES in part
+            command = Submit(True, here(), True) if brings else Submit(lines=True)
+            request = self._client.send(command, part)
+            self._under_way.append(_Part(request, self._lines_sent, lines, brings))
             self._lines_sent += lines
             if len(self._under_way) >= PARTS_AT_ONCE_MAX:
                 self._take_answer()
@@ -115,7 +142,10 @@ class _Upload:
     def _take_answer(self) -> None:
         part = self._under_way.popleft()
         try:
-            answer = self._client.answer(part.request)
+            if part.brings_files:
+                answer = _stored(self._client, part.request, self._bars)
+            else:
+                answer = self._client.answer(part.request)
         except LeoronicError as error:
             if self._refused is None:
                 self._refused = (part, error)

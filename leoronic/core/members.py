@@ -6,13 +6,13 @@ start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from leoronic.core.effects import Effect, Log, Send, SetTimer
 from leoronic.core.member_record import Acquaintance, Peer
 from leoronic.core.membership_messages import Remember
 from leoronic.core.peer import PeerMessage
-from leoronic.core.view import LEFT, UP, About, Member, View
+from leoronic.core.view import LEFT, UP, About, GhostMember, Member, View
 
 VIEWERS = ("queue", "scheduler", "runner", "replication", "control", "keeper", "file_store")
 MEMBERS_MAX = 4096
@@ -22,7 +22,10 @@ CROWD_VIEW_EVERY_S = 0.05
 
 
 class Members:
-    """`changed`: the view is to be told. `now` and `effects` are those of the message in hand."""
+    """`changed`: the view is to be told. `now` and `effects` are those of the message in hand.
+
+    `ghosts` gives those of the view.
+    """
 
     def __init__(self, node: str, about: About) -> None:
         self.node = node
@@ -34,6 +37,7 @@ class Members:
         self.changed = True
         self.now = 0.0
         self.effects: list[Effect] = []
+        self.ghosts: Callable[[], dict[str, GhostMember]] = dict
         self._view_due = 0.0
         self._view_awaited = False  # a timer is set to tell it
         self._unremembered = False
@@ -147,7 +151,7 @@ class Members:
                 reason=peer.reason,
                 linked=peer.linked,
             )
-        return View(self.node, members, self.now)
+        return View(self.node, members, self.now, self.ghosts())
 
     # ---- for the next start ----
 

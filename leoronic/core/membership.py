@@ -11,6 +11,7 @@ node whenever it changes. Each node judges for itself, by these rules:
 - A node that is slow itself gives the others more time (`health.py`), and all of it again after a
   pause of its own. After one for which it may have been given up, it is not ready before it has
   caught up with the others.
+- A ghost is there while the node is that has it, and for a while after (`ghost_members.py`).
 - A node that is remembered from before this start is waited for, as one that has fallen silent.
 """
 
@@ -20,13 +21,17 @@ from collections.abc import Callable, Iterable
 
 from msgspec.structs import replace
 
+from leoronic.core import ghost_members
 from leoronic.core.effects import Effect, Fired, SetTimer
+from leoronic.core.ghost_members import GhostMembers
+from leoronic.core.ghost_messages import GhostsHere
 from leoronic.core.health import LocalHealth
 from leoronic.core.judging import Judging
 from leoronic.core.member_record import Acquaintance, Peer
 from leoronic.core.members import Members
 from leoronic.core.membership_messages import Addresses, Leave
 from leoronic.core.peer import (
+    Ghosts,
     Heartbeat,
     Introduce,
     Introduced,
@@ -59,6 +64,8 @@ class MembershipMachine:
         self._known = list(known)
         self._health = LocalHealth(self._timeouts.heartbeat_s)
         self._judging = Judging(self._members, self._timeouts, self._health)
+        self._ghosts = GhostMembers(self._members)
+        self._members.ghosts = self._ghosts.view
         self._have: dict[str, int] = {}
         self._have_changed: dict[str, int] = {}  # since the last heartbeats
         self._about_changed = False
@@ -79,6 +86,8 @@ class MembershipMachine:
             Vector: self._on_vector,
             Leave: self._on_leave,
             AskView: self._on_ask_view,
+            GhostsHere: self._ghosts.here,
+            Ghosts: self._ghosts.take,
         }
 
     def handle(self, message: object, now: float) -> list[Effect]:
@@ -166,6 +175,7 @@ class MembershipMachine:
         members.remember_now()
         self._greet_all()
         self._judging.judge_all(self._ticks)
+        self._ghosts.judge()
 
     def _on_fired(self, message: Fired) -> None:
         if message.name == "tick":
@@ -174,6 +184,11 @@ class MembershipMachine:
             self._tick()
         elif message.name == "judge":
             self._judging.judge_all(self._ticks)
+            self._ghosts.judge()
+        elif message.name == ghost_members.JUDGE_TIMER:
+            self._ghosts.judge()
+        elif message.name == ghost_members.TIMER:
+            self._ghosts.tell_news()
         else:
             self._members.view_is_due()
 
@@ -188,6 +203,7 @@ class MembershipMachine:
         for peer in members.peers.values():
             peer.since = members.now
             peer.deaf_since = None
+        self._ghosts.stood_still()
         self._health.tick(late_s)
         self._judging.tick_at = members.now
         heartbeat_s, down_s = self._timeouts.heartbeat_s, self._timeouts.down_s
@@ -244,6 +260,7 @@ class MembershipMachine:
         if others:
             members.tell(peer, Introduce(members.node, others))
         self._beat(peer, {})
+        self._ghosts.greet(peer)
         members.remember()
 
     def _on_link_down(self, message: LinkDown) -> None:

@@ -415,12 +415,13 @@ class GhostTold(msgspec.Struct, frozen=True, omit_defaults=True):
 class Ghosts(PeerMessage, frozen=True):
     """The sender is the clairvoyant of these; `gone` are no longer attached to it.
 
-    `whole`: of no others; told on connecting. Else what changed since.
+    `whole`: of no others; told on connecting. Else what changed since. `ask`: tell all of yours.
     """
 
     ghosts: Annotated[list[GhostTold], Meta(max_length=GHOSTS_MAX)] = []
     gone: Annotated[list[NodeId], Meta(max_length=GHOSTS_MAX)] = []
     whole: bool = False
+    ask: bool = False
 
 
 class ToGhost(WithBlob, frozen=True, kw_only=True):

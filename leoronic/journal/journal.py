@@ -131,7 +131,7 @@ class Journal:
                 if not isinstance(entry, Started):
                     self._join.apply(entry, seq + 1, node)
                 elif not self._join.start(entry, seq + 1):
-                    if not self._join.goes_on(entry):
+                    if entry.node == node or not self._join.goes_on(entry):
                         known = self._join.knows(entry.task)
                         (refused if known else unknown).add((entry.task, entry.attempt))
                     continue

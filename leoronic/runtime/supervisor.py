@@ -124,6 +124,13 @@ class Supervisor(Child):
             lines.extend(child.statistics())
         return lines
 
+    def supervisor(self, name: str) -> Supervisor | None:
+        """This one, or the one of that name below it."""
+        if self.name == name:
+            return self
+        below = [child for child in self._children.values() if isinstance(child, Supervisor)]
+        return next(filter(None, (child.supervisor(name) for child in below)), None)
+
     # dynamic children
 
     async def start_child(self, spec: ChildSpec | SupervisorSpec) -> ActorRef | None:
@@ -334,6 +341,13 @@ class Tree:
     def find(self, name: str) -> ActorRef:
         """The reference of an actor. Raises `NotFound`."""
         return self.directory.find(name)
+
+    def supervisor(self, name: str) -> Supervisor:
+        """The supervisor of that name: for dynamic children. Raises `NotFound`."""
+        found = self.root.supervisor(name)
+        if found is None:
+            raise NotFound(f"there is no supervisor named {name}")
+        return found
 
     def statistics(self) -> list[Statistics]:
         """One line for each supervisor and actor, in start order; see `LocalChild.statistics`."""

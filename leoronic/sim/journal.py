@@ -14,7 +14,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from leoronic.core.effects import Asked
-from leoronic.core.entries import Finished, Numbered, Started, Submitted, decode
+from leoronic.core.entries import Numbered, Started, Submitted, decode
 from leoronic.core.executor_messages import LoadOpen, Open
 from leoronic.core.file_effects import LookNeeded, NeededTold, NewNeeds
 from leoronic.core.gates import search
@@ -48,6 +48,7 @@ from leoronic.errors import DiskFull
 from leoronic.journal.journal import Journal
 from leoronic.journal.reads import Reads
 from leoronic.sim.disk import Disk
+from leoronic.sim.file_needs import referred
 from leoronic.sim.hosts import Mailbox, Node
 from leoronic.sim.observer import Observer
 
@@ -112,14 +113,8 @@ class JournalHost(Mailbox):
             case ReadPage(token, have, after, bytes_max):
                 page = self.journal.page(have, after, bytes_max)
                 self.node.send("replication", PageRead(token, *page))
-            case Lookup(sender, token, refs, keys):
-                self.node.send(sender, self.reads.look_up(token, refs, keys))
-            case LookNeeded(sender, after, limit):
-                found = self.reads.needed_page(after, limit)
-                told = NeededTold(after, tuple(found), len(found) < limit)
-                self.node.send(sender, told)
-            case FetchSpecs(sender, tasks):
-                self.node.send(sender, SpecsFetched(self.reads.specs(tasks)))
+            case Lookup() | FetchSpecs() | LookNeeded():
+                self._look_up(message)
             case MatchCommands():
                 self.deliver(_Scan(message))
             case _Scan():
@@ -143,6 +138,17 @@ class JournalHost(Mailbox):
                 self._wake()
             case _:
                 raise AssertionError(f"the journal does not take {message!r}")
+
+    def _look_up(self, message: Lookup | FetchSpecs | LookNeeded) -> None:
+        match message:
+            case Lookup(sender, token, refs, keys):
+                self.node.send(sender, self.reads.look_up(token, refs, keys))
+            case FetchSpecs(sender, tasks):
+                self.node.send(sender, SpecsFetched(self.reads.specs(tasks)))
+            case LookNeeded(sender, after, limit):
+                found = self.reads.needed_page(after, limit)
+                told = NeededTold(after, tuple(found), len(found) < limit)
+                self.node.send(sender, told)
 
     def stop(self, in_order: bool) -> None:
         """A commit under way may or may not have reached the disk."""
@@ -378,18 +384,6 @@ class JournalHost(Mailbox):
         tasks = {task for [task] in execute("SELECT id FROM tasks")}
         places = execute("SELECT node, number FROM entries e JOIN origins o ON o.origin = e.origin")
         return tasks, set(places.fetchall())
-
-
-def referred(entries: list[Numbered]) -> tuple[str, ...]:
-    """The blobs that these entries refer to."""
-    found: dict[str, None] = {}
-    for numbered in entries:
-        match numbered.entry:
-            case Submitted(_, spec):
-                found.update(dict.fromkeys(file.digest for file in spec.files))
-            case Finished(_, _, _, outcome):
-                found.update(dict.fromkeys(file.digest for file in outcome.outputs))
-    return tuple(found)
 
 
 def _sender(job: _Job) -> str:

@@ -71,8 +71,8 @@ def _believe_offers_alone(scheduler: SchedulerMachine) -> None:
     barriers = scheduler.pictures.barriers
     heard = barriers.heard
 
-    def hasty(node: str, seen: int, number: int, now: float, *, alone: bool) -> bool:
-        return heard(node, seen, 0, now, alone=alone)
+    def hasty(node: str, seen: int, entries: dict[str, int], now: float, *, alone: bool) -> bool:
+        return heard(node, seen, {}, now, alone=alone)
 
     barriers.heard = hasty  # type: ignore[method-assign]
 

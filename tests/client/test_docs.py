@@ -67,7 +67,7 @@ def test_the_default_is_told(field: msgspec.structs.FieldInfo) -> None:
 def test_the_options_of_submit_are_in_the_table() -> None:
     """Every option of `submit` stands beside its field."""
     named = {option for row in rows().values() for option in re.findall(r"--[a-z-]+", row[3])}
-    assert options("submit") - {"--file", "--wait"} == named - {"--"}
+    assert options("submit") - {"--wait"} == named - {"--"}
 
 
 @pytest.mark.parametrize(

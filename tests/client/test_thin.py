@@ -75,7 +75,6 @@ def test_any_quantity_is_json(value: str) -> None:
         (HELLO[:6], 2, "6 fields where 7 or 8 belong"),
         ([*HELLO, "id", "more"], 2, "9 fields"),
         ([*HELLO[:3], "maybe", *HELLO[4:]], 2, "CONCURRENT is true or false"),
-        ([*HELLO[:5], "a.txt", HELLO[6]], 1, "not in this version yet"),
         ([*HELLO[:6], "  "], 2, "COMMAND is empty"),
         ([*HELLO[:6], "a\udcff"], 2, "UTF-8"),
     ],
@@ -164,7 +163,7 @@ def test_tasks_by_line(start: Start, tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         (LINES + "1 1 1 true '' '' 'open", "line 6: No closing quotation"),
         (LINES + "1 1 1\n", "line 6: 3 fields where 7 or 8 belong"),
-        (LINES + "1 1 1 true '' a.txt 'cat a.txt'", "line 6: FILES must be empty"),
+        (LINES + "1 1 1 maybe '' a.txt 'cat a.txt'", "line 6: CONCURRENT is true or false"),
         ("# nothing\n\n", "no tasks there"),
     ],
 )

@@ -21,7 +21,8 @@ ROWS: dict[str, list[str]] = {
 }
 """The cells after the first of each table row that begins with a name."""
 OF_FILES = tuple(one for one in get_args(bulk.Said) if one is not Refused)
-PARTS = (About, peer.Introduced, peer.Held, peer.AssignClass, peer.AssignItem, Hello, *OF_FILES)
+OF_NODES = (About, peer.Introduced, peer.Held, peer.AssignClass, peer.AssignItem, peer.GhostTold)
+PARTS = (*OF_NODES, Hello, *OF_FILES)
 
 
 def named(cell: str) -> list[str]:

@@ -11,6 +11,7 @@ import click
 import orjson
 
 from leoronic.client import upload, words
+from leoronic.client.bars import Bars
 from leoronic.client.connection import Client
 from leoronic.client.context import (
     AwaitedTasks,
@@ -32,7 +33,9 @@ WHY_S_MAX = 2.0
 
 @click.command("submit", context_settings={"allow_interspersed_args": False})
 @node_options
-@click.option("-f", "--file", "file", metavar="FILE", help="Tasks from a file; - is stdin.")
+@click.option(
+    "-f", "tasks_file", metavar="FILE", help="Tasks from a file; - is stdin.", type=click.Path()
+)
 @click.option("--wait", is_flag=True, help="Wait for the end; shows one task's output.")
 @click.option("--name", help="A name, also for others' --after.")
 @click.option("--id", "id", metavar="ID", help="An id of your own: submitting twice is harmless.")
@@ -64,6 +67,18 @@ WHY_S_MAX = 2.0
     "Losses do not count against --retries.",
 )
 @click.option("--workdir", type=click.Choice(["shared", "private"]), help="A folder of its own.")
+@click.option(
+    "--file",
+    "files",
+    multiple=True,
+    metavar="PATH",
+    type=click.Path(),
+    help="A file that goes with it, from here; the word in the command that names it is replaced. "
+    "Or task:ID/PATH, which another task leaves.",
+)
+@click.option("--keep-names", is_flag=True, help="Run it in a folder with its files as named.")
+@click.option("--output", "outputs", multiple=True, metavar="GLOB", help="Keep what it leaves.")
+@click.option("--cache", is_flag=True, help="Answer from an equal task that succeeded, if any.")
 @click.option("--count", type=int, metavar="N", help="An array of N: LEORONIC_INDEX is 0 to N-1.")
 @click.option("--item", "items", multiple=True, metavar="TEXT", help="An array of LEORONIC_ITEM.")
 @click.option("--items", "items_file", metavar="FILE", help="As --item, one a line; - is stdin.")
@@ -74,7 +89,7 @@ def submit_command(
     *,
     root: str | None,
     as_json: bool,
-    file: str | None,
+    tasks_file: str | None,
     wait: bool,
     command: tuple[str, ...],
     **options: Any,
@@ -99,6 +114,12 @@ def submit_command(
     leoronic submit --name last --after 3f2a --after 77b1:ended -- ./collect
     leoronic submit --wait -- make -C project         its output and exit code
 
+    Files that it needs go with it, those that it leaves are kept: `leoronic get ID`.
+
+    \b
+    leoronic submit --file data.csv --output 'out/*.png' -- ./plot data.csv
+    leoronic submit --file task:3f2a/out/a.png -- 'identify task:3f2a/out/a.png'
+
     A file holds one task as JSON, an array, JSON lines, or {"defaults": {...}, "tasks": [...]}.
     It is accepted whole or refused whole. JSON lines over 16 MiB go in parts, each of them whole.
 
@@ -106,13 +127,13 @@ def submit_command(
     leoronic submit -f tasks.jsonl
     generate | leoronic submit -f -
     """
-    if file is not None:
+    if tasks_file is not None:
         if command or any(map(_is_given, options.values())):
             raise click.UsageError(
                 "-f FILE stands alone: options of its tasks go in the file, in each task "
                 'or under "defaults"'
             )
-        answer = _submit_file(root, file)
+        answer = _submit_file(root, tasks_file)
     else:
         task = _task(command, options)
         try:
@@ -122,7 +143,7 @@ def submit_command(
                 "the task is not UTF-8: write its command to a script, and run that"
             ) from None
         with Client(root) as client:
-            answer = _submit(client, blob, options["after"])
+            answer = _submit(client, blob, options["after"], brings="files" in task)
             if not wait and not as_json:
                 say(answer["ids"])
                 sys.stdout.flush()
@@ -134,14 +155,17 @@ def submit_command(
             return _wait(root, ids, answer.get("held_by"), as_json)
     if as_json:
         single = {"id": ids[0], "held_by": answer.get("held_by")}
-        say_json(single if len(ids) == 1 and file is None else answer)
+        say_json(single if len(ids) == 1 and tasks_file is None else answer)
     else:
         say(ids)
     return 0
 
 
-def _submit(client: Client, blob: bytes, after: tuple[str, ...]) -> dict[str, Any]:
+def _submit(client: Client, blob: bytes, after: tuple[str, ...], *, brings: bool) -> dict[str, Any]:
     try:
+        if brings:
+            with Bars() as bars:
+                return upload.with_files(client, blob, bars)
         answer: dict[str, Any] = client.request(Submit(), blob)
     except BadRequest as error:
         error.problems = [words.after_explained(problem, after) for problem in error.problems]
@@ -195,6 +219,10 @@ def _task(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
         task["labels"] = dict(map(words.label, options["labels"]))
     if options["conditions"]:
         task["conditions"] = list(options["conditions"])
+    if options["files"]:
+        task["files"] = list(options["files"])
+    if options["outputs"]:
+        task["outputs"] = list(options["outputs"])
     if options["after"]:
         task["after"] = list(map(words.after, options["after"]))
     return task | _streams(options)
@@ -202,7 +230,7 @@ def _task(command: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
 
 _TRANSLATED = {
     "resources", "env", "exclusive", "labels", "conditions", "after", "items", "items_file",
-    "stdin", "stdin_file",
+    "stdin", "stdin_file", "files", "outputs",
 }  # fmt: skip
 
 
@@ -235,8 +263,8 @@ def _read_text(file: str) -> str:
 def _submit_file(root: str | None, file: str) -> dict[str, Any]:
     progress = Progress()
     try:
-        with click.open_file(file, "rb") as source, Client(root) as client:
-            return upload.submit(client, source, progress.show)
+        with click.open_file(file, "rb") as source, Client(root) as client, Bars() as bars:
+            return upload.submit(client, source, progress.show, bars)
     except OSError as error:
         raise click.UsageError(f"cannot read {file}: {error.strerror}") from None
     finally:
