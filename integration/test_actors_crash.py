@@ -16,7 +16,7 @@ from leoronic.wire.cookie import new_cookie
 
 ACTORS = (
     "journal", "peers", "membership", "replication", "discovery", "queue", "scheduler", "runner",
-    "questions", "keeper", "control", "history", "inbox", "carrying",
+    "questions", "keeper", "control", "history", "inbox", "carrying", "file_store",
 )  # fmt: skip
 # Without a crash it is a tenth of a second; a node that restarted must not wait for a timeout.
 WORKS_WITHIN_S = 8.0

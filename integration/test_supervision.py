@@ -16,7 +16,7 @@ from leoronic.errors import LeoronicError, NodeUnreachable, Refused, Unavailable
 
 DEBUGGING = {"LEORONIC_DEBUG": "1"}
 TASKS = ("queue", "scheduler", "runner")
-CLUSTER = ("peers", "membership", "replication", "discovery")
+CLUSTER = ("peers", "membership", "replication", "file_store", "discovery")
 DOORS = ("questions", "keeper", "control", "inbox", "history", "carrying")
 # All actors of the core, each with what its supervisor restarts with it: actors, and whole
 # supervisors, whose actors are then new and have never been restarted.

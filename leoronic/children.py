@@ -27,24 +27,35 @@ from leoronic.actors.replication import ReplicationActor
 from leoronic.actors.runner import ExecutorActor
 from leoronic.core.run import FromRunner, ToRunner
 from leoronic.core.tree import ChildSpec, SupervisorSpec
+from leoronic.ghost.door import GhostDoor
+from leoronic.ghost.relay import RelayActor
 from leoronic.itself import Itself
+from leoronic.runtime.supervisor import Supervisor
 
 MAILBOX_MAX = 16384
 
 BeginAnew = Callable[[str], None]
+FindSupervisor = Callable[[str], Supervisor]
 
 
 def node_tree(
-    itself: Itself, info: NodeInfo, nodes: Nodes, begin_anew: BeginAnew
+    itself: Itself,
+    info: NodeInfo,
+    nodes: Nodes,
+    begin_anew: BeginAnew,
+    supervisor: FindSupervisor,
 ) -> SupervisorSpec:
-    """All actors of a node. `begin_anew(reason)`: it must take a new identity and start again."""
+    """All actors of a node. `begin_anew(reason)`: it must take a new identity and start again.
+
+    `supervisor(name)` is the one of that name in the tree that is made of this.
+    """
     # What comes later rebuilds its memory from what comes before.
     work = SupervisorSpec(
         name="work",
         strategy="rest_for_one",
         children=(
             _journal(itself),
-            _cluster(itself, begin_anew),
+            _cluster(itself, begin_anew, supervisor),
             _tasks(itself),
         ),
     )
@@ -62,7 +73,7 @@ def _journal(itself: Itself) -> ChildSpec:
     return ChildSpec(name="journal", factory=factory, mailbox_max=MAILBOX_MAX)
 
 
-def _cluster(itself: Itself, begin_anew: BeginAnew) -> SupervisorSpec:
+def _cluster(itself: Itself, begin_anew: BeginAnew, supervisor: FindSupervisor) -> SupervisorSpec:
     """What has to do with other nodes; each of these finds its way back alone."""
     config = itself.config
     port = PeerPort()
@@ -110,6 +121,24 @@ def _cluster(itself: Itself, begin_anew: BeginAnew) -> SupervisorSpec:
             ),
             ChildSpec(name="file_store", factory=file_store, mailbox_max=MAILBOX_MAX),
             ChildSpec(name="discovery", factory=discovery),
+            _ghosts(itself, port, supervisor),
+        ),
+    )
+
+
+def _ghosts(itself: Itself, port: PeerPort, supervisor: FindSupervisor) -> SupervisorSpec:
+    """What serves ghosts; the process that has their connections is there while there are any."""
+    state_dir = itself.config.state_dir
+    door = partial(GhostDoor, port, state_dir, lambda: supervisor("ghosts"), lambda: itself.node)
+    return SupervisorSpec(
+        name="ghosts",
+        children=(
+            ChildSpec(
+                name="relay",
+                factory=partial(RelayActor, lambda: itself.node),
+                mailbox_max=MAILBOX_MAX,
+            ),
+            ChildSpec(name="relay_host", factory=door, mailbox_max=MAILBOX_MAX),
         ),
     )
 

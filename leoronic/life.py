@@ -30,7 +30,7 @@ from leoronic.runtime.keeper import AGAIN, ESCALATED
 from leoronic.runtime.keeper_link import ForkLauncher, KeeperLink
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.memory import give_back
-from leoronic.runtime.supervisor import Escalated, StartFailed, Tree
+from leoronic.runtime.supervisor import Escalated, StartFailed, Supervisor, Tree
 from leoronic.stopping import Stopping
 
 READY = "ready"
@@ -76,7 +76,13 @@ class Core:
         if told:
             self._log.warning("this node has begun anew", why=told)
         nodes = Nodes(lambda: self._itself.node, self._config.name)
-        spec = node_tree(self._itself, self._info(), nodes, self._begin_anew)
+        spec = node_tree(
+            self._itself,
+            self._info(),
+            nodes,
+            self._begin_anew,
+            self._supervisor,
+        )
         tree = Tree(spec, launcher=ForkLauncher(self._link))
         self._tree = tree
         _clean_sockets(self._config.state_dir)
@@ -142,6 +148,9 @@ class Core:
             stopping=self._is_stopping,
             debug=environment().get("LEORONIC_DEBUG") == "1",
         )
+
+    def _supervisor(self, name: str) -> Supervisor:
+        return self._tree.supervisor(name)
 
     def _begin_anew(self, reason: str) -> None:
         """End this life; the next one, in a moment, has a new identity and an empty journal."""

@@ -3,6 +3,7 @@
 keeper   this program; watches over the core and forks host processes (runtime/keeper.py)
 core     the supervised actors (life.py, children.py), on one event loop
 runner   a host process: the running tasks; outlives the core
+relay    a host process, while there are ghosts: their connections (ghost/relay_host.py)
 """
 
 from __future__ import annotations
@@ -11,15 +12,19 @@ import gc
 import sys
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 from leoronic.beginning import adoption, runner_main, take_lock
 from leoronic.config import Config, environment, forget_cookie, given_cookie, read_config
 from leoronic.errors import BadRequest
-from leoronic.logs import configure_logs, keep_writing, tell
+from leoronic.logs import configure_logs, tell
+from leoronic.runtime.host import run_host
 from leoronic.runtime.keeper import keep
 from leoronic.runtime.loop import run
 from leoronic.runtime.memory import one_arena
 from leoronic.wire.cookie import keep_cookie
+from leoronic.writing import keep_writing
 
 SWITCH_S = 0.0005
 
@@ -45,11 +50,19 @@ def main(arguments: Sequence[str]) -> int:
     configure_logs(config.name, config.log_format)
     return keep(
         partial(_core_main, config, arguments, lock),
-        {"runner": partial(runner_main, config)},
+        {"runner": partial(runner_main, config), "relay": partial(_relay_main, config)},
         core_fds=(lock,),
         adopt=adopt,
         tell=partial(tell, config.log_format),
     )
+
+
+def _relay_main(config: Config, host: dict[str, Any], node: str, handed: str) -> int:
+    """A forked host process: the connections of ghosts."""
+    one_arena()
+    from leoronic.ghost.relay_host import RelayHostActor  # noqa: PLC0415 - there are few ghosts
+
+    return run_host(partial(RelayHostActor, node, config.cookie_path, Path(handed)), host)
 
 
 def _core_main(config: Config, arguments: list[str], lock: int, link: int) -> int:

@@ -93,6 +93,14 @@ def test_lists_in_the_environment(root: Path) -> None:
     assert (("a", "b"), (("b", 2.0), ("gpu", 1.0))) == (made.tags, made.resources)
 
 
+def test_room_for_files(root: Path) -> None:
+    """Sizes with units; what is not said depends on the disk."""
+    plain = read(root)
+    assert (None, None) == (plain.files_quota, plain.files_reserve)
+    made = read(root, "--files-quota", "2GiB", toml='files_reserve = "10MiB"')
+    assert (2 * GIB, 10 << 20) == (made.files_quota, made.files_reserve)
+
+
 def test_resources_in_toml(root: Path) -> None:
     """As a table, or as on the command line."""
     assert (("gpu", 2.0),) == read(root, toml="resource = {gpu = 2}").resources
@@ -120,7 +128,10 @@ def test_another_file(root: Path) -> None:
     ("toml", "message"),
     [
         ("name =", "is not TOML"),
-        ("nmae = 1", r"unknown nmae; known: cookie, cpus, listen, log_format, memory, name, no_"),
+        (
+            "nmae = 1",
+            r"unknown nmae; known: cookie, cpus, files_quota, files_reserve, listen, log_",
+        ),
         ("name = 5", "name: 5 is not a name"),
         ('name = "a b"', "name: 'a b' is not a name"),
         ("cpus = 0", "cpus: 0 is not a number of cpus"),

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from leoronic.logs import configure_logs, keep_writing, logs_are_text
+from leoronic.logs import configure_logs
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.structured import structlog
+from leoronic.writing import keep_writing, logs_are_text
 
 
 class Stderr(io.TextIOWrapper):

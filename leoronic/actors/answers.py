@@ -154,6 +154,8 @@ class Answers:
         task = await self._cluster.resolve(command.id)
         live = (await self._cluster.live([task])).get(task)
         owner = live.owner if live is not None else ""
+        if live is not None and live.state == "running" and live.node:
+            owner = live.node  # it knows whether it has begun
         if owner in ("", self._nodes.me) or self._questions is None:
             return await self._why(task)
         try:
@@ -178,7 +180,8 @@ class Answers:
         if live.state == "waiting" and not live.reasons and mine:
             told = await self._scheduler.call(Explain(live.class_number), timeout_s=_CALL_S)
             nodes = self._with_missed(told)
-        return {"id": task, "state": live.state, "reasons": live.reasons, "nodes": nodes}
+        reasons = [*live.reasons, *await self.files.reasons.of(live)]
+        return {"id": task, "state": live.state, "reasons": reasons, "nodes": nodes}
 
     def _with_missed(self, told: dict[str, list[str]]) -> dict[str, list[str]]:
         """What the scheduler says of each node, and why others are no choice."""

@@ -9,11 +9,14 @@ import msgspec
 
 from leoronic.actors.link import Link
 from leoronic.core.lease import Lease
-from leoronic.core.peer import RECEIVERS, Assign, Heartbeat, PeerMessage
+from leoronic.core.peer import RECEIVERS, Assign, Heartbeat, PeerMessage, ToGhost
 from leoronic.core.view import About
 from leoronic.errors import MailboxFull, Unavailable
 from leoronic.runtime.actor import ActorContext
 from leoronic.runtime.ref import ActorRef
+
+# What tells on arrival whether it was under way for too long.
+AGING = (Assign, ToGhost)
 
 
 class Delivery:
@@ -52,7 +55,7 @@ class Delivery:
         kind = type(message)
         if kind is Heartbeat:
             self._heard(link, message)  # type: ignore[arg-type]
-        elif kind is Assign and self._leases[link].is_stale(self._clock_ms()):
+        elif kind in AGING and self._leases[link].is_stale(self._clock_ms()):
             message = msgspec.structs.replace(message, stale=True)
         ref = self._context.get(RECEIVERS[kind])
         if ref is None:
@@ -67,7 +70,7 @@ class Delivery:
 
     @staticmethod
     async def _deliver_late(ref: ActorRef, message: PeerMessage) -> None:
-        if isinstance(message, Assign):
+        if isinstance(message, Assign | ToGhost):
             # How long it will wait is not known: better declined than begun too late.
             message = msgspec.structs.replace(message, stale=True)
         await ref.cast(message)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from leoronic.actors.cluster import Cluster
+from leoronic.actors.file_reasons import FileReasons
 from leoronic.actors.folder_reading import FolderReading
 from leoronic.actors.getting import Getting
 from leoronic.actors.node_answers import NodeAnswers, NodeInfo
@@ -23,7 +24,7 @@ from leoronic.runtime.ref import ActorRef
 class FileAnswers:
     """For the actor of `context`, the control socket or `questions`.
 
-    `questions` None: no other node is asked.
+    `questions` None: no other node is asked. `reasons` are for `why`.
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class FileAnswers:
         questions: ActorRef | None,
     ) -> None:
         store = context.get("file_store")
+        self.reasons = FileReasons(nodes, cluster, context.find("runner"))
         self._info = info
         self._placings = Placings(context, store)
         self._getting = Getting(cluster, store)

@@ -137,7 +137,8 @@ class FileBulk:
 
     def close(self) -> None:
         """End all of it."""
-        self._port.stop(PURPOSES)
+        # The next life of the actor may have begun.
+        self._port.stop([one for one in PURPOSES if self._port.taker(one) == self._take])
         for one in (self._client, self._server):
             if one is not None:
                 one.close()

@@ -17,8 +17,8 @@ from leoronic.actors.file_calls import FolderPage, FolderPart
 from leoronic.actors.file_disk import FileDisk, failed
 from leoronic.actors.file_doors import FileDoors
 from leoronic.actors.file_work import FileWork
-from leoronic.actors.membership import steady_s
 from leoronic.actors.peer_port import PeerPort
+from leoronic.actors.steady import steady_s
 from leoronic.core.effects import Asked, Effect, Fail, Reply, Send
 from leoronic.core.file_effects import (
     BeginPart,
@@ -86,7 +86,7 @@ class FileStoreActor(MachineActor):
     async def started(self) -> None:
         """Ask the disk what is here, and tell the executor that nothing is known of its wishes."""
         await super().started()
-        self._work.drop()
+        self._work.drop()  # what an earlier life of this actor wanted
         self._bulk = FileBulk(self.context, self._disk, self._port, self._node, self._ask_to_call)
         self.context.spawn(self._close_at_end(), "end")
         await self.feed(Start())
@@ -96,7 +96,6 @@ class FileStoreActor(MachineActor):
             await asyncio.get_running_loop().create_future()
         finally:
             self._bulk.close()
-            self._work.drop()
 
     async def handle(self, message: Any) -> Any:
         """What the doors want, and what concerns the connections; the rest is the machine's."""
@@ -117,8 +116,7 @@ class FileStoreActor(MachineActor):
             self._has_collected()
         elif isinstance(message, View):
             self._bulk.see(message)
-            digests = [set(member.about.digests) for member in message.members.values()]
-            self._algorithm = "b3" if all("b3" in known for known in digests) else "s2"
+            self._algorithm = _common(message)
         return await super().handle(message)
 
     def algorithm(self) -> str:
@@ -325,6 +323,12 @@ class FileStoreActor(MachineActor):
             raise Unavailable("there is no journal now")
         found: set[str] = await journal.call(lambda reads: reads.needed(digests), JOURNAL_S)
         return found
+
+
+def _common(view: View) -> str:
+    """The algorithm that all can check. Of who was never met in this life it is not known."""
+    known = [member for member in view.members.values() if member.alive or member.about.life]
+    return "b3" if all("b3" in member.about.digests for member in known) else "s2"
 
 
 def _caught(work: Callable[[], Any]) -> Any:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from leoronic.runtime.memory import trim
+
 THREADS_MAX = 6
 # Of these, so many at most make blobs of files that may be large.
 LONG_MAX = 3
@@ -59,6 +61,7 @@ class FileWork:
         self._running_long = 0
         self._lock = threading.Lock()
         self._idle = 0
+        self._threads = 0
         self._given: queue.SimpleQueue[_Job] = queue.SimpleQueue()
 
     def do(
@@ -131,6 +134,7 @@ class FileWork:
                 self._idle -= 1
                 self._given.put(job)
                 return
+            self._threads += 1
         threading.Thread(target=self._run, args=(job,), name="files", daemon=True).start()
 
     def _ended(self, job: _Job, result: Any, error: BaseException | None) -> None:
@@ -183,7 +187,11 @@ class FileWork:
             return self._given.get(timeout=LINGER_S)
         except queue.Empty:
             with self._lock:
-                if self._given.empty():
-                    self._idle -= 1
-                    return None
-            return self._given.get()
+                if not self._given.empty():
+                    return self._given.get()
+                self._idle -= 1
+                self._threads -= 1
+                is_last = not self._threads
+            if is_last:
+                trim()
+            return None

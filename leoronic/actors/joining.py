@@ -16,10 +16,11 @@ from leoronic.actors.nodes import NAMES_MAX, Nodes
 from leoronic.actors.peer_commands import TakeCookie
 from leoronic.actors.peers_messages import CookieChanged
 from leoronic.core import commands
-from leoronic.core.addresses import best_first, join_line
+from leoronic.core.addresses import best_first, ghost_line, join_line
 from leoronic.errors import BadRequest, LeoronicError, Refused
 from leoronic.runtime.ref import ActorRef
 from leoronic.wire.cookie import COOKIES_MAX, fingerprint, new_cookie, read_cookies, write_cookies
+from leoronic.wire.ghost_identity import token_of
 
 # A slow machine needs a second to make its certificate.
 CHANGE_S = 60.0
@@ -50,13 +51,17 @@ class Joining:
         self._there: set[str] = set()
         self._held: dict[str, str] = {}
 
-    async def join(self, _command: commands.Join) -> dict[str, Any]:
+    async def join(self, command: commands.Join) -> dict[str, Any]:
         """How to bring another machine in."""
         member = self._nodes.view.members.get(self._nodes.me)
         addresses = best_first(member.about.addresses) if member else []
         if not addresses:
             raise Refused("this node has no address at which another machine could reach it")
         cookie = self._read()[0]
+        if command.ghost:
+            token = (await asyncio.to_thread(token_of, cookie)).encode()
+            line = ghost_line(token, addresses)
+            return {"addresses": addresses, "token": token, "line": line}
         return {
             "addresses": addresses,
             "cookie": cookie,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from leoronic.actors.membership import steady_s
+from leoronic.actors.steady import steady_s
 from leoronic.core import queue, scheduler
 from leoronic.runtime.machine import MachineActor
 

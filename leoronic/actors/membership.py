@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 
 from leoronic.actors.peers_messages import TellLinks
+from leoronic.actors.steady import steady_s
 from leoronic.core import membership
 from leoronic.core.effects import Send
 from leoronic.core.member_record import Acquaintance
 from leoronic.core.timeouts import Timeouts, lan
 from leoronic.core.view import About
 from leoronic.runtime.machine import MachineActor
-
-
-def steady_s() -> float:
-    """Seconds of a clock that nobody sets, and that goes on while this machine sleeps."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class MembershipActor(MachineActor):

@@ -39,6 +39,7 @@ from leoronic.actors.peers_messages import (
 )
 from leoronic.actors.standing import HANDSHAKE_S_MAX, Standing, make_standing
 from leoronic.core.addresses import Address, parse_address
+from leoronic.core.ghost_messages import GhostIds, Outward
 from leoronic.core.membership_messages import Addresses, Found
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import Ask, PeerMessage
@@ -107,6 +108,7 @@ class PeersActor(Actor):
         self._strangers: dict[Link, None] = {}
         self._connecting: set[Link] = set()
         self._told: set[tuple[str, str]] = set()
+        self._ghosts: frozenset[str] = frozenset()
 
     # ---- start and stop ----
 
@@ -168,6 +170,8 @@ class PeersActor(Actor):
                 self._calling.learn(source, addresses, about if kind != "static" else "")
             case Addresses():
                 self._close_moved()
+            case GhostIds(ids):
+                self._ghosts = ids
             case Misbehaved(node, reason):
                 link = self._links.get(node)
                 if link is not None:
@@ -188,6 +192,9 @@ class PeersActor(Actor):
 
     def _send(self, node: str, message: PeerMessage) -> None:
         link = self._links.get(node)
+        if link is None and node in self._ghosts:
+            self._cast("relay", Outward(node, message))
+            return
         if link is None:
             if type(message) is Ask and not message.cancel:
                 self._not_asked(node)
@@ -205,10 +212,14 @@ class PeersActor(Actor):
 
     def _not_asked(self, node: str) -> None:
         """Somebody waits for the answer: nothing else would tell of it before the time is over."""
-        questions = self.context.get("questions")
-        if questions is not None:
+        self._cast("questions", NotAsked(node))
+
+    def _cast(self, to: str, message: object) -> None:
+        """Lost if its mailbox is full, as with a connection."""
+        ref = self.context.get(to)
+        if ref is not None:
             with contextlib.suppress(Unavailable):
-                questions.cast_nowait(NotAsked(node))
+                ref.cast_nowait(message)
 
     async def _change_cookies(self, cookies: list[str], request: Call | None) -> None:
         try:

@@ -78,10 +78,13 @@ class Putting:
         }
         missed = {name: {"placed": [], "problems": [why]} for name, why in skipped.items()}
         shown = [
-            {"path": file.path, "name": file.name, "size": file.size, "digest": file.digest}
-            for file in files
+            {"path": path, "name": file.name, "size": file.size, "digest": file.digest}
+            for path, file in zip(command.files, files, strict=True)
         ]
-        yield {"result": {"files": shown, "nodes": {**found, **missed}}}, b""
+        me = self._nodes.name(self._nodes.me)
+        # The one asked first, then by name, as `nodes` has them.
+        nodes = dict(sorted({**found, **missed}.items(), key=lambda one: (one[0] != me, one[0])))
+        yield {"result": {"files": shown, "nodes": nodes}}, b""
 
     async def _make(
         self, command: Put, names: list[str], folder: Path, advance: Advance
@@ -97,8 +100,9 @@ class Putting:
         if problems:
             raise BadRequest(f"nothing was put: {problems[0]}", problems)
         return [
-            FileRef(path, name, one.blob.digest, one.blob.size, one.mode)
-            for path, name, one in zip(paths, names, made, strict=True)
+            # Elsewhere, where it came from means nothing.
+            FileRef(name, name, one.blob.digest, one.blob.size, one.mode)
+            for name, one in zip(names, made, strict=True)
             if isinstance(one, Made)
         ]
 
@@ -133,11 +137,13 @@ class Putting:
                     await self._store.call(PutFile(file), timeout_s=PUT_S_MAX)
                 else:
                     await self._place_there(target, file, before)
-            except Unavailable as error:
-                target.problems.append(f"{file.name}: {error.message}")
-                return
             except LeoronicError as error:
-                target.problems.append(f"{file.name}: {error.message}")
+                of_file = error.message.startswith(f"{file.name}: ")
+                target.problems.append(
+                    error.message if of_file else f"{file.name}: {error.message}"
+                )
+                if isinstance(error, Unavailable):
+                    return
             else:
                 target.placed.append(file.name)
             before += file.size

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from leoronic.actors.membership import steady_s
 from leoronic.actors.peers_messages import TellLinks
+from leoronic.actors.steady import steady_s
 from leoronic.core import replication
 from leoronic.core.effects import Send
 from leoronic.runtime.machine import MachineActor

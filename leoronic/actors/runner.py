@@ -32,7 +32,10 @@ class _LookAtDisk:
 
 
 class ExecutorActor(MachineActor):
-    """`node` gives the node's id once the journal is open; `capacity` measures the machine."""
+    """`node` gives the node's id once the journal is open; `capacity` measures the machine.
+
+    `ghost`: it is a ghost's.
+    """
 
     def __init__(
         self,
@@ -41,8 +44,12 @@ class ExecutorActor(MachineActor):
         root: Path,
         capacity: Callable[[], Capacity],
         tags: tuple[str, ...],
+        *,
+        ghost: bool = False,
     ) -> None:
-        super().__init__(lambda: ExecutorMachine(node(), name, capacity(), tags, str(root)))
+        super().__init__(
+            lambda: ExecutorMachine(node(), name, capacity(), tags, str(root), ghost=ghost)
+        )
         self._node = node
         self._root = root
         self._capacity = capacity

@@ -22,6 +22,7 @@ REFUSED, UNREACHABLE = 1, 3
 # name: (module under leoronic.client.commands, what it does)
 COMMANDS = {
     "start": ("node", "Start a node here (also: `leoronic` alone)."),
+    "ghost": ("node", "Start a ghost here: it runs tasks, and holds no queue."),
     "submit": ("submit", "Add a task, an array of tasks, or a file of tasks."),
     "list": ("tasks", "List tasks, newest first."),
     "show": ("tasks", "Show everything about a task."),

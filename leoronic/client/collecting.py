@@ -16,7 +16,14 @@ from leoronic.blobs.inside import parts_of, shown
 from leoronic.client.connection import Client
 from leoronic.client.saving import Part, Saving
 from leoronic.core.commands import ListFiles, ReadFiles
-from leoronic.errors import BadRequest, LeoronicError, NodeUnreachable, Refused, Unavailable
+from leoronic.errors import (
+    BadRequest,
+    LeoronicError,
+    NodeUnreachable,
+    NotFound,
+    Refused,
+    Unavailable,
+)
 
 # As many as come in one request; each is an open file here.
 OPEN_MAX = 200
@@ -86,7 +93,8 @@ class NodeFolder:
                 self._one_page(client)
             except NodeUnreachable:
                 raise
-            except Unavailable as error:
+            except (NotFound, Unavailable) as error:
+                # Right after its start, the node that is asked does not know the others yet.
                 moved = (self.bytes, self._after) != (bytes_before, after_before)
                 tries = 1 if moved else tries + 1
                 if tries >= TRIES_MAX:

@@ -140,7 +140,8 @@ class Getting:
         path = file["path"]
         if "problem" in item:
             part.close()
-            raise Refused(f"{path}: {item['problem']}")
+            said = item["problem"]
+            raise Refused(said if said.startswith(f"{path}: ") else f"{path}: {said}")
         if item["offset"] != part.size or part.size + len(blob) > file["size"]:
             part.discard()
             raise Refused(f"{path}: the node sent other bytes than were asked for")

@@ -125,11 +125,19 @@ def join_line(cookie: str, addresses: Iterable[str]) -> str:
 
     The cookie goes by the environment: what stands among a process's arguments, all can read.
     """
-    peers = "".join(
+    return f"LEORONIC_COOKIE={shlex.quote(cookie)} leoronic start{_peers(addresses)}"
+
+
+def ghost_line(token: str, addresses: Iterable[str]) -> str:
+    """The same for a ghost: `token` lets it in, as a ghost only."""
+    return f"LEORONIC_TOKEN={shlex.quote(token)} leoronic ghost{_peers(addresses)}"
+
+
+def _peers(addresses: Iterable[str]) -> str:
+    return "".join(
         f" --peer {shlex.quote(_short(text))}"
         for text in best_first(addresses)[:JOIN_ADDRESSES_MAX]
     )
-    return f"LEORONIC_COOKIE={shlex.quote(cookie)} leoronic start{peers}"
 
 
 def _short(text: str) -> str:

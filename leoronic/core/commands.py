@@ -11,12 +11,14 @@ empty means the node that is asked. A *node object* is
 
     {"id", "name", "address": HOST:PORT as seen from here,
      "state": up|suspect|draining|down|left,
-     "kind": "node", "cpus", "memory", "storage", "free": {"cpus", "memory", "storage"}, "tags",
+     "kind": "node"|"ghost", "cpus", "memory", "storage", "tags",
+     "free": {"cpus", "memory", "storage"},
      "running": attempts there, "version", "seen_s": seconds since a sign of life, 0 for the asked,
      "reason": why it is not up, else "", "owner_of": [names of the nodes that it stands in for],
      "resources": {name: number}, "ready": whether it has caught up with the others}
 
-with null for `free` and `running` of a node that did not answer at once; the node that is asked
+with null for `free` and `running` of a node that did not answer at once; a ghost has no address,
+and "clairvoyant": the name of the node that gives it work; the node that is asked
 has {"cpu_percent", "memory_percent", "load"} as well.
 """
 
@@ -139,8 +141,11 @@ class Join(_Command, frozen=True):
     """How to bring another machine in. Result: {"addresses": [HOST:PORT], "cookie", "line"}.
 
     `addresses` are those at which this node can be reached, the best first; `line` is to be pasted
-    into a shell there (`addresses.join_line`).
+    into a shell there (`addresses.join_line`). With `ghost`, that is for a ghost, and there is
+    `token` instead of `cookie`.
     """
+
+    ghost: bool = False
 
 
 class Cookie(_Command, frozen=True):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from leoronic.core.bounds import Attempt, AttemptOrNone, Number, Revision, Time
+from leoronic.core.bounds import Attempt, AttemptOrNone, Number, Retries, Revision, Time
 from leoronic.core.outcome import Outcome
 from leoronic.core.spec import TaskSpec
 
@@ -37,7 +37,9 @@ class Submitted(_Entry, frozen=True):
 class Started(_Entry, frozen=True):
     """Attempt `attempt` (from 1) is about to run on `node`. Durable before any process exists.
 
-    `runner` is the life of the runner that it is meant for (`run.Inventory`).
+    `runner` is the life of the runner that it is meant for (`run.Inventory`). Of a later attempt
+    it says what its owner did, who knew how the earlier ones ended: that may not be here yet.
+    `handed`: it runs already; a ghost hands it over to another node, which may not know of it.
     """
 
     task: str
@@ -45,6 +47,9 @@ class Started(_Entry, frozen=True):
     node: str
     at: Time
     runner: str = ""
+    retries_left: Retries | None = None
+    hold_if_lost: bool = False
+    handed: bool = False
 
 
 class Finished(_Entry, frozen=True):

@@ -422,7 +422,9 @@ class ExecutorMachine:
         for some in frames(runs):
             self._send("runner_host", Runs([self._in_lane(run) for run in some]))
         for run in runs:
-            reason = self._has.attempts[run.key].stop_reason
+            attempt = self._has.attempts[run.key]
+            attempt.runner = self._runner  # what that one does not have is still to be sent
+            reason = attempt.stop_reason
             if reason:
                 self._send("runner_host", Kill(run.task, run.attempt, reason))
 
@@ -566,7 +568,8 @@ class ExecutorMachine:
             self._effects.append(Reply(request, sorted(self._has.tags)))
 
     def _description(self) -> dict[str, object]:
-        return {**self._has.description(), "connected": self._connected}
+        staging = self._staging.waiting()
+        return {**self._has.description(), "connected": self._connected, "staging": staging}
 
 
 def offered_capacity(capacity: Capacity, *, relaying: bool) -> Capacity:

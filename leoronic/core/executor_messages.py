@@ -88,4 +88,7 @@ class Abandon(msgspec.Struct, frozen=True):
 
 
 class Describe(msgspec.Struct, frozen=True):
-    """Asked: {"tags", "draining", "running": [[task, attempt]], "free", "capacity"}."""
+    """Asked: {"tags", "draining", "running": [[task, attempt]], "free", "capacity", "staging"}.
+
+    `staging` are those of `running` that wait for their files.
+    """

@@ -174,7 +174,7 @@ class PullChunk(NamedTuple):
     """
 
     digest: str
-    index: int
+    index: int  # type: ignore[assignment]
     node: str
 
 
@@ -182,14 +182,14 @@ class ChunkCame(NamedTuple):
     """The chunk is in the part, and right."""
 
     digest: str
-    index: int
+    index: int  # type: ignore[assignment]
 
 
 class ChunkMissed(NamedTuple):
     """`node` did not deliver it, for `reason`. `corrupt`: what came was not it."""
 
     digest: str
-    index: int
+    index: int  # type: ignore[assignment]
     node: str
     reason: str
     corrupt: bool = False

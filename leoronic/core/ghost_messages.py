@@ -165,7 +165,8 @@ class GhostPong(GhostMessage, frozen=True):
 class GhostAppended(GhostMessage, frozen=True):
     """As `Appended`, but `entry` is a number in the clairvoyant's journal, not in the ghost's.
 
-    An end is on the disk of another node, too, if there is one that can be reached.
+    An end is on the disk of another node, too, if there is one that can be reached; one of a task
+    that is `unknown` there is not written at all.
     """
 
     number: Number
@@ -334,6 +335,18 @@ class Attached(NamedTuple):
     lost_s: float
 
 
+class Working(NamedTuple):
+    """To GhostLink, from GhostJournal: something runs, or is to be written down; or no longer."""
+
+    on: bool
+
+
+class Unanswered(NamedTuple):
+    """To GhostLink, from GhostJournal: what was asked for is not done, for too long."""
+
+    reason: str
+
+
 class LeaveNow(NamedTuple):
     """To GhostLink: the ghost stops; `Detach`, then `HangUp`."""
 
@@ -358,7 +371,7 @@ class RelayDown(NamedTuple):
 
 
 class EndRelay(NamedTuple):
-    """From the relay to `ghost_door`: no ghost has been here for a minute; end the host process."""
+    """From the relay to `relay_host`: no ghost has been here for a minute; end the host process."""
 
 
 class GhostsHere(NamedTuple):

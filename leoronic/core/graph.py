@@ -63,6 +63,10 @@ class Graph:
         self._met: dict[str, dict[str, str]] = {}  # task -> {other: when}
         self._children: dict[str, dict[str, None]] = {}
         self._blocked: set[str] = set()
+        # Of tasks that wait for a redo of another: what they were given, and {redone: its redo}.
+        self._given: dict[str, dict[str, str]] = {}
+        self._moved: dict[str, dict[str, str]] = {}
+        self._movers: dict[str, dict[str, None]] = {}  # redone -> tasks that wait for its redo
 
     def add(self, task: str, dependencies: Iterable[tuple[str, str, str | None]]) -> None:
         """Register `task` with (other, when, final state of the other or None while it lives)."""
@@ -82,6 +86,14 @@ class Graph:
     def is_blocked(self, task: str) -> bool:
         """Whether `task` can never start as things stand."""
         return task in self._blocked
+
+    def is_waited_for(self, task: str) -> bool:
+        """Whether others depend on `task`, whatever became of it."""
+        return task in self._children
+
+    def breaks(self, task: str) -> bool:
+        """Whether others can never start because of how `task` ended."""
+        return any(task in self._broken.get(child, ()) for child in self._children.get(task, ()))
 
     def waiting_for(self, task: str) -> dict[str, str]:
         """The others that `task` still waits for, with what it waits for them to be."""
@@ -154,6 +166,7 @@ class Graph:
             when = both(waits[new], broken[0]) if new in waits else broken[0]
             if not when:
                 continue  # it waits for `new` itself, to end otherwise: redoing mends nothing
+            self._note_move(child, old, new)
             del self._broken[child][old]
             if not self._broken[child]:
                 del self._broken[child]
@@ -163,10 +176,41 @@ class Graph:
             changed.append(child)
         return self._recolour(changed)
 
+    def _note_move(self, task: str, old: str, new: str) -> None:
+        if task not in self._given:
+            broken = {other: when for other, (when, _) in self._broken[task].items()}
+            waits, met = self._waits.get(task, {}), self._met.get(task, {})
+            self._given[task] = {**waits, **broken, **met}
+        self._moved.setdefault(task, {})[old] = new
+        self._movers.setdefault(old, {})[task] = None
+
+    def start_over(self, old: str, new: str) -> tuple[list[str], list[str]]:
+        """Of the redos of `old`, `new` may be the one that counts: undo the moves to another.
+
+        Returns what is waited for instead, and the tasks whose standing changed.
+        """
+        tasks = [task for task in self._movers.get(old, ()) if self._moved[task][old] != new]
+        others: dict[str, None] = {}
+        for task in tasks:
+            given, blocked = self._given[task], task in self._blocked
+            self._drop(task)
+            if blocked:
+                self._blocked.add(task)  # what it blocks is seen to below
+            self._waits[task] = given
+            for other in given:
+                self._children.setdefault(other, {})[task] = None
+                others[other] = None
+        return list(others), self._recolour(tasks)
+
     def _drop(self, task: str) -> None:
         others = [*self._waits.pop(task, {}), *self._broken.pop(task, {})]
         for other in [*others, *self._met.pop(task, {})]:
             self._forget_edge(other, task)
+        self._given.pop(task, None)
+        for old in self._moved.pop(task, ()):
+            del self._movers[old][task]
+            if not self._movers[old]:
+                del self._movers[old]
         self._blocked.discard(task)
 
     def _forget_edge(self, other: str, task: str) -> None:

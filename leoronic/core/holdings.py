@@ -6,6 +6,8 @@ executor itself deals with the journal and the runner.
 
 from __future__ import annotations
 
+from msgspec import structs
+
 from leoronic.core.audience import Audience
 from leoronic.core.effects import Send
 from leoronic.core.entries import Entry, Started
@@ -21,9 +23,10 @@ from leoronic.core.view import Standing, View
 # The runner holds 4,096, ended ones among them until their outcomes are on disk.
 ATTEMPTS_MAX = 3000
 # When to try again what was declined although there is room: others come first; something that
-# takes a while is in the way.
+# takes a while is in the way; room is kept for a task that may have to wait for long.
 AFTER_OTHERS_S = 0.05
 LATER_S = 0.2
+RESERVED_S = 1.0
 
 
 class Holdings:
@@ -136,7 +139,11 @@ class Holdings:
         self.attempts[item.task, item.attempt] = Attempt(
             one.need, item, Stage.STARTING, runner, owner
         )
-        return Started(item.task, item.attempt, self._node, now, runner)
+        started = Started(item.task, item.attempt, self._node, now, runner)
+        if item.attempt > 1:
+            left, hold = item.retries_left, item.hold_if_lost
+            started = structs.replace(started, retries_left=left, hold_if_lost=hold)
+        return started
 
     def _objects(self, owner: str, one: AssignClass, now: float) -> float | None:
         """None: a task of the class may start. Else in how many seconds to ask again."""
@@ -144,9 +151,10 @@ class Holdings:
             return LATER_S
         if (self.draining and not one.pinned) or not self.ledger.fits(one.need):
             return 0.0  # the offer tells
-        if not self.sharing.may_start(owner, one.number, one.need, self.ledger, now):
-            return AFTER_OTHERS_S
-        return None
+        if self.sharing.may_start(owner, one.number, one.need, self.ledger, now):
+            return None
+        free = self.sharing.leaves_room(owner, one.number, one.need, self.ledger.capacity, now)
+        return AFTER_OTHERS_S if free else RESERVED_S
 
     # ---- what begins and ends ----
 

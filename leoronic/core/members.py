@@ -14,7 +14,16 @@ from leoronic.core.membership_messages import Remember
 from leoronic.core.peer import PeerMessage
 from leoronic.core.view import LEFT, UP, About, GhostMember, Member, View
 
-VIEWERS = ("queue", "scheduler", "runner", "replication", "control", "keeper", "file_store")
+VIEWERS = (
+    "queue",
+    "scheduler",
+    "runner",
+    "replication",
+    "control",
+    "keeper",
+    "file_store",
+    "relay",
+)
 MEMBERS_MAX = 4096
 # With more peers than this, changes of the view are gathered for so long.
 CROWD_PEERS = 16

@@ -9,10 +9,20 @@ from __future__ import annotations
 
 import math
 
+from msgspec import structs
+
 from leoronic.core.barrier import Barriers
 from leoronic.core.interests import LOOK_S, Interests
 from leoronic.core.nodes import NodePicture
-from leoronic.core.peer import CheckFiles, FilesPresent, Freed, Interest, Offer, Outstanding
+from leoronic.core.peer import (
+    HELD_MAX,
+    CheckFiles,
+    FilesPresent,
+    Freed,
+    Interest,
+    Offer,
+    Outstanding,
+)
 from leoronic.core.placement import Placement
 from leoronic.core.queue_messages import AskBegun, AskReached, Begun, SchedulerStarted
 from leoronic.core.resources import Need
@@ -26,6 +36,8 @@ FILES_EVERY_S = 2.0
 ENTRIES_S = 3.0
 TOGETHER_S = 0.25
 OUTSTANDING_S = 10.0
+# For so long the entries of a node from which a ghost has gone may be missing.
+FORMER_S = 30.0
 OUTSTANDING_MAX = 10_000
 
 
@@ -48,6 +60,7 @@ class Pictures:
         self.peers: list[str] = []
         self.out_of_reach: set[str] = set()
         self.contested = False
+        self._former: dict[tuple[str, str], float] = {}  # (ghost, node) it was attached to, till
 
     def name(self, node: str) -> str:
         """What people call `node`."""
@@ -64,7 +77,9 @@ class Pictures:
         old, self.view = self.view, view
         alive = self.alive = sorted({self._out.me, *view.executors()})
         self.peers = [node for node in alive if node != self._out.me]
+        self._note_former(old, view)
         self.out_of_reach = {m.id for m in view.everyone() if m.alive and not m.linked}
+        self.out_of_reach |= self._with_former_out_of_reach(view)
         nodes = self._placement.nodes
         for node in [node for node in nodes if node not in alive]:
             self._lose(node)
@@ -83,6 +98,21 @@ class Pictures:
         for window in list(self._placement.windows.values()):
             self.await_barrier(window.task_class.origin)
         self.look_around()
+
+    def _note_former(self, old: View | None, view: View) -> None:
+        """What a ghost did before stands in the journal of the node that it was attached to."""
+        now = self._out.now
+        before = {} if old is None else old.ghosts
+        for ghost, member in view.ghosts.items():
+            was = before.get(ghost)
+            if was is not None and was.clairvoyant != member.clairvoyant:
+                self._former[ghost, was.clairvoyant] = now
+        self._former = {key: at for key, at in self._former.items() if now - at < FORMER_S}
+
+    def _with_former_out_of_reach(self, view: View) -> set[str]:
+        """Ghosts of which entries are to come from a node that cannot be reached."""
+        found = ((ghost, view.members.get(node)) for ghost, node in self._former)
+        return {ghost for ghost, member in found if member is None or not member.linked}
 
     def _lose(self, node: str) -> None:
         """A node is gone, and with it whatever it had: the queue knows best what goes on."""
@@ -285,10 +315,15 @@ class Pictures:
         self._out.decline(list(dict.fromkeys(task for task, _ in message.declined)))
         if picture is None:
             return
+        if len(message.taken) > HELD_MAX - len(picture.ledger.held):
+            # No node has so much at once: what it does have it shall tell.
+            message = structs.replace(message, taken=[])
+            self._ask(message.node)
         for key in picture.free(message):
             self._left(key, message.node)
         for key, successor in message.attempts:
-            if successor is not None and key != successor:
+            known = successor in picture.ledger.held or successor in picture.ours
+            if successor is not None and key != successor and known:
                 placement.claims.take(successor, message.node)
         for held in message.taken:
             key = (held.task, held.attempt)

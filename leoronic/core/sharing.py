@@ -147,7 +147,7 @@ class Sharing:
         self, owner: str, class_number: int, need: Need, ledger: Ledger, now: float
     ) -> bool:
         """Whether a task that fits the ledger may start, as far as others are concerned."""
-        if not self._leaves_room(owner, class_number, need, ledger.capacity, now):
+        if not self.leaves_room(owner, class_number, need, ledger.capacity, now):
             return False
         for other in self._before(owner, need, ledger.capacity, now):
             if not _fit_both(ledger, need, other.need):
@@ -164,9 +164,10 @@ class Sharing:
         known = self._owners.get(owner)
         return known is None or not self._before(owner, None, ledger.capacity, now)
 
-    def _leaves_room(
+    def leaves_room(
         self, owner: str, class_number: int, need: Need, capacity: Capacity, now: float
     ) -> bool:
+        """Whether a task of the class would not delay the one that room is kept for."""
         reservation = self._reservation
         if reservation is None or reservation.until <= now:
             return True

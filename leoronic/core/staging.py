@@ -29,6 +29,10 @@ class Staging:
         """Whether the attempt waits for its files."""
         return key in self._placing
 
+    def waiting(self) -> list[AttemptKey]:
+        """The attempts that wait for their files."""
+        return list(self._placing)
+
     def place(self, run: Run, files: tuple[FileRef, ...]) -> Send:
         """Have the files of `run` placed: it is to be sent after that."""
         request = PlaceFiles(run.key, private_folder(run.key), files)

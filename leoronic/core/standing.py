@@ -38,12 +38,13 @@ class Standing:
     def place(self, record: Record) -> None:
         """Decide where a task that does not run stands now."""
         self._windows.take_back(record)
-        array = record.parent
+        # What an array runs after may turn out otherwise when some of its elements have begun.
+        base = record.parent or record
         if record.why_held() is not None:
             record.status = Status.HELD
-        elif array is None and self._graph.is_blocked(record.id):
+        elif self._graph.is_blocked(base.id):
             record.status = Status.BLOCKED
-        elif array is None and not self._graph.is_free(record.id):
+        elif not self._graph.is_free(base.id):
             record.status = Status.DEPENDING
             self._gates.task_waits(record)
         elif record.not_before > self._records.now:
@@ -63,7 +64,7 @@ class Standing:
         self._gates.task_waits(record)
 
     def place_family(self, record: Record) -> None:
-        """A hold or a release: it reaches an array's elements, but nothing that runs."""
+        """It reaches an array's elements, but nothing that runs."""
         if isinstance(record, ArrayRecord):
             for element in list(record.elements.values()):
                 if element.status is not Status.RUNNING:
@@ -76,8 +77,8 @@ class Standing:
         """What these depend on has changed."""
         for task in tasks:
             record = self._records.live.get(task)
-            if record is not None and record.status is not Status.RUNNING:
-                self.place(record)
+            if record is not None:
+                self.place_family(record)
 
     def _set_timer(self) -> None:
         self._effects.append(SetTimer("delayed", self._delayed[0][0]))

@@ -12,7 +12,7 @@ that run if it goes on elsewhere, or is final.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from leoronic.core.arrays import ArrayRecord, split_element
 from leoronic.core.effects import Effect, Log, Send
@@ -42,6 +42,7 @@ from leoronic.core.queue_messages import (
     StopOnGhost,
 )
 from leoronic.core.records import Record, Status, TaskClass
+from leoronic.core.redos import Redos
 from leoronic.core.runs import LOST, NEVER_BEGAN, OPEN, STOPPED_AS, RunState, end_phase
 from leoronic.core.spec import TaskSpec, element_count
 from leoronic.core.standing import Standing
@@ -65,6 +66,7 @@ class Tasks(LiveRecords):
         self.open_runs = OpenRuns()
         self.windows = Windows(self, self.gates, self.ownership, self.effects)
         self.standing = Standing(self, self.graph, self.gates, self.windows, self.effects)
+        self._redos = Redos(self, self.graph, self._ask)
         self._losses = Losses(self, self.ownership, self.open_runs)
         self._appliers: dict[type, Callable[..., None]] = {
             Started: self._started,
@@ -145,7 +147,7 @@ class Tasks(LiveRecords):
         else:
             self._place_restored(record)
         if spec.redo_of:
-            self.standing.place_all(self.graph.redo(spec.redo_of, record.id))
+            self.standing.place_all(self._redos.submitted(spec.redo_of, record.id))
 
     def _forget_twin(self, record: Record) -> None:
         """Two nodes took the same id, and the other one's task holds: its record replaces this."""
@@ -178,18 +180,16 @@ class Tasks(LiveRecords):
 
     def _depend(self, record: Record, spec: TaskSpec) -> None:
         self.graph.add(record.id, [(after.id, after.when, None) for after in spec.after])
-        for after in spec.after:
-            if after.id not in self.live:
-                self.strangers[after.id] = None
+        self._ask(after.id for after in spec.after if after.id not in self.live)
 
     def parent_known(self, task: str, state: str, redone_as: str) -> None:
         """The journal told how a task that others depend on ended, and what redid it."""
-        changed = self.graph.settle(task, state)
+        self.standing.place_all(self.graph.settle(task, state))
         if redone_as:
-            changed += self.graph.redo(task, redone_as)
-            if redone_as not in self.live:
-                self.strangers[redone_as] = None
-        self.standing.place_all(changed)
+            self.standing.place_all(self._redos.known(task, redone_as))
+
+    def _ask(self, tasks: Iterable[str]) -> None:
+        self.strangers.update(dict.fromkeys(tasks))
 
     def _started(self, entry: Started, _origin: str) -> None:
         record = self._record_to_run(entry.task)
@@ -300,6 +300,7 @@ class Tasks(LiveRecords):
             found[0].flip(flip.was, flip.state)
         self.turned_out(flip)
         self.standing.place_all(self.graph.flip(flip.task, flip.state))
+        self.standing.place_all(self._redos.flipped(flip.task))
 
     # ---- where a task stands ----
 
@@ -371,6 +372,7 @@ class Tasks(LiveRecords):
         self.windows.changed(sorted(self.gates.task_ended(record.id)))
         self._drop_class(record.task_class)
         self.standing.place_all(self.graph.settle(record.id, state))
+        self._redos.ended(record.id)
 
     def _drop_class(self, task_class: TaskClass) -> None:
         self.windows.changed([task_class.number])

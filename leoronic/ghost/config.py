@@ -28,13 +28,13 @@ examples:
 
 
 class GhostConfig(NamedTuple):
-    """`machine`: as for a node. `choice`: a number, HOST:PORT, or None: see `core/ghost_link.py`.
+    """`machine`: as for a node. `wanted`: a number, HOST:PORT or '': see `GhostChoice`.
 
     `token_file` and `token`: where a token is given, and the token itself from the environment.
     """
 
     machine: Config
-    choice: int | str | None
+    wanted: str
     token_file: str | None
     token: str | None
 
@@ -43,18 +43,28 @@ class GhostConfig(NamedTuple):
         """Where the ghost keeps its token."""
         return self.machine.state_dir / "token"
 
+    @property
+    def is_number(self) -> bool:
+        """Whether it is to be counted out who it is: so all must be known."""
+        return self.wanted.isdigit()
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The address that it is told to call, if it is."""
+        return (self.wanted,) if self.wanted and not self.is_number else ()
+
 
 def read_ghost_config(arguments: Sequence[str], environment: Mapping[str, str]) -> GhostConfig:
     """Raises `BadRequest`; exits on --help, --version and wrong usage (2)."""
     options = vars(_parser().parse_args(arguments))
-    choice = _choice(options.pop("clairvoyant"))
+    wanted = _wanted(options.pop("clairvoyant"))
     token_file = options.pop("token")
     machine = config_of(options, environment)
     if (machine.state_dir / "leoronic.db").exists():
         raise BadRequest(
             f"{machine.root} is a node's folder: start the ghost in one of its own (--root DIR)"
         )
-    return GhostConfig(machine, choice, token_file, environment.get(TOKEN_VARIABLE))
+    return GhostConfig(machine, wanted, token_file, environment.get(TOKEN_VARIABLE))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,11 +92,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _choice(text: str | None) -> int | str | None:
+def _wanted(text: str | None) -> str:
     if text is None:
-        return None
+        return ""
     if text.isascii() and text.isdigit() and len(text) <= 9:
-        return int(text)
+        return text
     try:
         return str(parse_address(text))
     except ValueError as error:

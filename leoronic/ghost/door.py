@@ -14,7 +14,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -53,6 +53,10 @@ from leoronic.wire.token import GHOST
 PROCESS = "relay_process"
 WAITING_MAX = 64
 TAKE_S = 5.0
+
+
+class TellConnections(NamedTuple):
+    """From a relay machine that has just begun: tell it `RelayUp`, if the process is there."""
 
 
 class GhostDoor(Actor):
@@ -106,7 +110,7 @@ class GhostDoor(Actor):
                 await self._passed(message)
             case Ended(connection, reason):
                 await self._relay.cast(HungUp(connection, reason))
-            case Attached():
+            case Attached() | TellConnections():
                 self.context.spawn(self._attached(), "attached")
             case Detached():
                 self._up = False
@@ -170,7 +174,7 @@ class GhostDoor(Actor):
             self._waiting.popleft()[0].close()
 
     async def _attached(self) -> None:
-        """The process is there, maybe from before this actor was."""
+        """The process is there, maybe from before the relay machine was."""
         try:
             found = await self.context.find(PROCESS).call(TakeConnections(), timeout_s=TAKE_S)
         except (Unavailable, NotFound):

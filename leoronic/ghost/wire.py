@@ -33,7 +33,7 @@ from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.runtime.host_frames import Inflow
 from leoronic.wire.frames import Frame
 from leoronic.wire.ghost_identity import AUTHORITY_LINE_BYTES_MAX, decode_authority, ghost_context
-from leoronic.wire.identity import certified_node
+from leoronic.wire.identity import Certificates, certified_node
 from leoronic.wire.preface import LINE_BYTES_MAX, Agreed, Preface, agree, decode_preface
 from leoronic.wire.protocol import FrameProtocol
 
@@ -64,7 +64,11 @@ class WireActor(Actor):
         self._connections: dict[int, _Connection] = {}
 
     async def started(self) -> None:
-        """Nothing is open yet."""
+        """Make the certificate, if there is none: it takes longer than a call may."""
+        self._certificates: asyncio.Future[Certificates] = (
+            asyncio.get_running_loop().create_future()
+        )
+        self.context.spawn(self._make_certificates(), "certificate")
         self._link = self.context.find(self._link_name)
         self._inflow = Inflow(WAITING_MAX)
 
@@ -103,6 +107,9 @@ class WireActor(Actor):
         # Few of them, and none may be lost.
         self.context.spawn(self._link.cast(message), "tell")
 
+    async def _make_certificates(self) -> None:
+        self._certificates.set_result(await self._standing.certificates())
+
     # ---- calling ----
 
     async def _call(self, connection: _Connection, address: str) -> None:
@@ -121,7 +128,7 @@ class WireActor(Actor):
 
     async def _open(self, connection: _Connection, address: str) -> str:
         """The id of the node that answers. Raises `LeoronicError`, `OSError`."""
-        certificates = await self._standing.certificates()
+        certificates = await asyncio.shield(self._certificates)
         loop = asyncio.get_running_loop()
         host, port = parse_address(address)
         raw, lines = await loop.create_connection(

@@ -139,13 +139,19 @@ class Join:
     # ---- starts ----
 
     def start(self, entry: Started, seq: int) -> bool:
-        """Merge a start that is to be made here; false if it comes too late (the fence)."""
+        """Merge a start that is to be made here; false if it comes too late (the fence).
+
+        What runs already is no question any more: of several runs the highest goes on.
+        """
+        if entry.handed and self.knows(entry.task):
+            self._started(entry, seq, entry.node)
+            return True
         return self._connection.execute(sql.START, _start_row(entry, seq)).rowcount == 1
 
     def goes_on(self, entry: Started) -> bool:
-        """Whether that very run began already, and nothing is known that ends it.
+        """Whether that very run began already, as is known here.
 
-        A ghost hands over to another node what it runs.
+        A ghost hands over to another node what it runs, or was about to.
         """
         found = self._connection.execute(sql.GOES_ON, _start_row(entry, 0)).fetchone()
         return found is not None
@@ -193,8 +199,9 @@ class Join:
             return
         state, cancelled_at = found
         outcome, final = entry.outcome, entry.final
-        if element and cancelled_at is not None and outcome.reason == "cancelled":
-            final = False  # it was ended because its array was: it counts as cancelled with it
+        if element and outcome.reason == "cancelled":
+            # It was ended because it was cancelled, or its array was, and that is what counts.
+            final = final and cancelled_at is None and not self._is_cancelled(entry.task)
         was = self._winner_state(entry.task) if element and final else state
         wins = final and was == LIVE
         row = self._connection.execute(
@@ -226,6 +233,12 @@ class Join:
             self._count(base, entry.task, element[1], LIVE, code)
         else:
             self._connection.execute(sql.END_TASK, (code, outcome.finished_at, base))
+
+    def _is_cancelled(self, element: str) -> bool:
+        found = self._connection.execute(
+            "SELECT 1 FROM attempts WHERE task = ? AND attempt = 0", (element,)
+        )
+        return found.fetchone() is not None
 
     def _note_large(self, entry: Finished, outcome: Outcome) -> None:
         large = 0 if _fits(outcome.stdout) else STREAM_BITS["stdout"]
@@ -433,6 +446,7 @@ def _start_row(entry: Started, seq: int) -> dict[str, object]:
         "at": entry.at,
         "seq": seq,
         "base": _base(entry.task),
+        "handed": entry.handed,
     }
 
 

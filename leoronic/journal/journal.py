@@ -13,7 +13,16 @@ from typing import NamedTuple
 import msgspec
 
 from leoronic.core.bounds import NUMBER_MAX
-from leoronic.core.entries import Entry, Numbered, Started, Submitted, decode, encode
+from leoronic.core.entries import (
+    Entry,
+    Finished,
+    Lost,
+    Numbered,
+    Started,
+    Submitted,
+    decode,
+    encode,
+)
 from leoronic.core.queue_messages import Flip
 from leoronic.core.replication_messages import Body
 from leoronic.core.run import AttemptKey
@@ -34,7 +43,8 @@ class Written(NamedTuple):
 
     `entries` with their numbers: a `Submitted` is among them only if it made its task, or changed
     whose it is. `orders` has the place of each of these tasks. `refused` are starts that come too
-    late, `unknown` starts of tasks that are not known here. `flips`: see `Flip`.
+    late, `unknown` starts (and ends on ghosts) of tasks that are not known here. `flips`: see
+    `Flip`.
     """
 
     entries: list[Numbered]
@@ -128,12 +138,16 @@ class Journal:
                 batch.new.append((seq + 1, origin, node, number + 1, entry))
             else:
                 batch.submit()
+                if isinstance(entry, Finished | Lost) and self._comes_too_early(entry):
+                    unknown.add((entry.task, entry.attempt))
+                    continue
                 if not isinstance(entry, Started):
                     self._join.apply(entry, seq + 1, node)
+                elif entry.node != node and self._join.goes_on(entry):
+                    continue  # it is known, and not refused
                 elif not self._join.start(entry, seq + 1):
-                    if entry.node == node or not self._join.goes_on(entry):
-                        known = self._join.knows(entry.task)
-                        (refused if known else unknown).add((entry.task, entry.attempt))
+                    known = self._join.knows(entry.task)
+                    (refused if known else unknown).add((entry.task, entry.attempt))
                     continue
             seq += 1
             number += 1
@@ -149,6 +163,13 @@ class Journal:
             node,
             batch.rows,
         )
+
+    def _comes_too_early(self, entry: Finished | Lost) -> bool:
+        """Whether a ghost tells how a task ended that is not known here.
+
+        Written down now, it would get to others before what it is about.
+        """
+        return entry.node != self.node and not self._join.knows(entry.task)
 
     def take(
         self,

@@ -10,6 +10,7 @@ import msgspec
 
 from leoronic.core.arrays import split_element
 from leoronic.core.blob import FileRef
+from leoronic.core.entries import Started
 from leoronic.core.executor_messages import OpenAttempt
 from leoronic.core.needs import need_of
 from leoronic.core.queue_messages import Cached, Known, LoadedRun, LoadedTask, LookedUp
@@ -29,6 +30,7 @@ from leoronic.journal.rows import (
     Uncopied,
     attempt_row,
     outcomes,
+    started_of,
     submitted_of,
     task_row,
 )
@@ -282,13 +284,14 @@ class Reads:
         One that others gave up is among them: that alone does not stop it.
         """
         rows = self._connection.execute(
-            "SELECT task, attempt, runner FROM attempts WHERE node = ? AND phase < ? "
-            "AND gone = 0 AND started_at IS NOT NULL ORDER BY start_seq",
+            "SELECT body FROM attempts JOIN entries ON seq = start_seq WHERE node = ? "
+            "AND phase < ? AND gone = 0 AND started_at IS NOT NULL ORDER BY start_seq",
             (node, NEVER_BEGAN),
         ).fetchall()
-        return [self._open_attempt(task, attempt, node, runner) for task, attempt, runner in rows]
+        return [self._open_attempt(started_of(body)) for [body] in rows]
 
-    def _open_attempt(self, task: str, attempt: int, node: str, runner: str) -> OpenAttempt:
+    def _open_attempt(self, started: Started) -> OpenAttempt:
+        task, attempt, node = started.task, started.attempt, started.node
         spec = self.spec(task)
         assert spec is not None, f"attempt of unknown task {task}"
         # The row before the first attempt says that an element was cancelled.
@@ -296,25 +299,28 @@ class Reads:
         earlier = [row for row in runs if (row.attempt, row.node) < (attempt, node)]
         losses = sum(row.phase == LOST for row in earlier)
         failures = sum(row.phase == ENDED and not row.winner for row in earlier)
-        superseded = any((row.attempt, row.node) > (attempt, node) for row in runs)
+        state = self._final_state(task)
+        superseded = state or any((row.attempt, row.node) > (attempt, node) for row in runs)
         return OpenAttempt(
             task,
             attempt,
             need_of(spec),
-            spec.retries - failures,
-            spec.on_loss == "hold" or losses + 1 >= LOSSES_MAX,
-            runner,
-            "cancelled" if self._is_final(task) else STOPPED_AS if superseded else "",
+            spec.retries - failures if started.retries_left is None else started.retries_left,
+            started.hold_if_lost or spec.on_loss == "hold" or losses + 1 >= LOSSES_MAX,
+            started.runner,
+            "cancelled" if state == "cancelled" else STOPPED_AS if superseded else "",
             bool(spec.files or spec.outputs),
             spec.outputs,
             spec.keep_names or spec.workdir == "private",
         )
 
-    def _is_final(self, task: str) -> bool:
+    def _final_state(self, task: str) -> str:
+        """How a task or an element ended; '' if it lives."""
         element = split_element(task)
         base = self.task(element[0] if element else task)
         assert base is not None, f"attempt of unknown task {task}"
-        return base.state is not None or any(a.final_state for a in self.attempts(task))
+        own = next((a.final_state for a in self.attempts(task) if a.final_state), None)
+        return own or base.state or ""
 
     # ---- files ----
 

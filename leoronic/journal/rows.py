@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from leoronic.core.entries import Submitted, decode
+from leoronic.core.entries import Started, Submitted, decode
 from leoronic.core.outcome import Outcome
 from leoronic.core.runs import ENDED, NEVER_BEGAN, SUPERSEDED
 from leoronic.core.spec import TaskSpec
@@ -88,6 +88,13 @@ def submitted_of(body: bytes) -> Submitted:
     """The entry that made a task."""
     entry = decode(body)
     assert isinstance(entry, Submitted)
+    return entry
+
+
+def started_of(body: bytes) -> Started:
+    """The entry that began a run."""
+    entry = decode(body)
+    assert isinstance(entry, Started)
     return entry
 
 

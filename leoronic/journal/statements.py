@@ -35,9 +35,10 @@ WHERE (SELECT state FROM tasks WHERE id = :base) = 0
 GOES_ON = """
 SELECT 1 FROM attempts a
 WHERE task = :task AND attempt = :attempt AND node = :node AND started_at IS NOT NULL
-  AND outcome IS NULL AND gone = 0 AND (SELECT state FROM tasks WHERE id = :base) = 0
-  AND NOT EXISTS (SELECT 1 FROM attempts b WHERE b.task = a.task
-    AND (b.winner OR (b.attempt, b.node) > (a.attempt, a.node)))
+  AND (:handed OR (outcome IS NULL AND gone = 0
+    AND (SELECT state FROM tasks WHERE id = :base) = 0
+    AND NOT EXISTS (SELECT 1 FROM attempts b WHERE b.task = a.task
+      AND (b.winner OR (b.attempt, b.node) > (a.attempt, a.node)))))
 """
 STARTED_ELSEWHERE = """
 INSERT INTO attempts(task, attempt, node, runner, started_at, start_seq)

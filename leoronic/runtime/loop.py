@@ -9,8 +9,18 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
+_plain: list[bool] = []
+
+
+def use_plain_loop() -> None:
+    """From now on, asyncio's own in this process and its forks: uvloop takes memory."""
+    _plain.append(True)
+
+
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """A loop of the better kind."""
+    """A loop of the better kind, unless `use_plain_loop` said otherwise."""
+    if _plain:
+        return asyncio.new_event_loop()
     try:
         import uvloop  # noqa: PLC0415 - 32-bit machines do not have it
     except ImportError:

@@ -18,6 +18,11 @@ def one_arena() -> None:
 def give_back() -> None:
     """Return what is free, but was kept, to the system (glibc)."""
     gc.collect()
+    trim()
+
+
+def trim() -> None:
+    """As `give_back`, without looking for garbage: that would hold up the loop of a large node."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "malloc_trim"):
         libc.malloc_trim(0)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import traceback
+from types import TracebackType
 from typing import Any
 
-from leoronic.runtime.log import use_loggers
+from leoronic.runtime.log import get_logger, use_loggers
 from leoronic.wire.codec import to_json
 
 _TOLD_FIRST = ("event", "level", "timestamp")
@@ -52,6 +54,25 @@ def use_plain_loggers(node: str, *, text: bool) -> None:
     """For this process and its forks. `node` is in each JSON line."""
     always = {} if text else {"node": node}
     use_loggers(lambda **fields: PlainLogger({**always, **fields}, text=text))
+    # What asyncio and the interpreter would print: on stderr there is nothing but these lines.
+    logging.basicConfig(handlers=[_Forwarding(logging.WARNING)], force=True)
+    sys.excepthook = _log_uncaught
+
+
+class _Forwarding(logging.Handler):
+    """Hands the standard library's log records on."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log one."""
+        error = record.exc_info[1] if record.exc_info else None
+        write = get_logger().error if record.levelno >= logging.ERROR else get_logger().warning
+        write(record.getMessage(), logger=record.name, exc_info=error)
+
+
+def _log_uncaught(
+    kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
+) -> None:
+    get_logger().critical("uncaught error", reason=kind.__name__, exc_info=error)
 
 
 def _now() -> str:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from leoronic.core import executor, file_store, membership, queue, replication, scheduler
+from leoronic.core import (
+    executor,
+    file_store,
+    membership,
+    queue,
+    relay,
+    replication,
+    scheduler,
+)
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.member_record import Acquaintance
 from leoronic.core.membership import MembershipMachine
 from leoronic.core.queue import QueueMachine
+from leoronic.core.relay import RelayMachine
 from leoronic.core.replication import ReplicationMachine
 from leoronic.core.scheduler import SchedulerMachine
 from leoronic.core.view import About
@@ -22,6 +31,8 @@ if TYPE_CHECKING:
 
 ACTORS = ("journal", "replication", "membership", "queue", "scheduler", "runner")
 """In the order in which they are started; one that crashes takes those after it along."""
+GHOSTS_AFTER = "membership"
+"""Where there are ghosts, the relay comes after it."""
 WITH_FILES = (*ACTORS[:3], "file_store", *ACTORS[3:])
 """The same, where tasks have files."""
 
@@ -48,6 +59,8 @@ def make_actor(node: SimNode, name: str) -> None:
             assert node.mix is not None
             storing = FileStoreHost(node, node.blobs, node.mix)
             _start(node, storing, file_store.Start())
+        case "relay":
+            _start(node, MachineHost(node, name, RelayMachine(node.id), steady), relay.Start())
         case "queue":
             _start(node, MachineHost(node, name, QueueMachine(), wall), queue.Start())
         case "scheduler":

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 
 import msgspec
 
+from leoronic.core.executor import RELAY_CPUS_MILLI
 from leoronic.core.queue_messages import Accepted
 from leoronic.core.resources import Capacity
 from leoronic.sim.clock import Clock
 from leoronic.sim.disk import Disk
 from leoronic.sim.file_actor import FileMix
 from leoronic.sim.file_disk import FileDisk
+from leoronic.sim.ghost_net import GhostNet
 from leoronic.sim.history import History
 from leoronic.sim.invariants import Invariants
 from leoronic.sim.network import Network
@@ -53,6 +56,8 @@ class Cluster:
         self.watches: dict[str, Invariants] = {}  # by node id
         self.retention = retention
         self.mix: FileMix | None = None
+        self.ghosts: GhostNet | None = None
+        self._judge: Callable[[str, str], None] = lambda _judge, _ghost: None
         self.beginning_anew = 0  # how many nodes are about to
         self.history.forgotten.watches = self.watches
         self._switches = switches
@@ -72,6 +77,20 @@ class Cluster:
         for node in self.nodes:
             node.blobs, node.mix = FileDisk(), mix
             node.capacity = msgspec.structs.replace(node.capacity, storage=STORAGE)
+
+    def give_ghosts(self, net: GhostNet, judge: Callable[[str, str], None]) -> None:
+        """From the beginning on there are ghosts; `judge` is told who gives up which."""
+        self.ghosts = net
+        for node in self.nodes:
+            node.ghosts = net
+            # While it serves ghosts it offers what people reckon with.
+            more = msgspec.structs.replace(
+                node.capacity, cpus_milli=node.capacity.cpus_milli + RELAY_CPUS_MILLI
+            )
+            node.capacity = self.watch(node).capacity = more
+        for watch in self.watches.values():
+            watch.on_given_up = judge
+        self._judge = judge
 
     def _capacity(self, size: int) -> Capacity:
         chance = self.chance
@@ -99,6 +118,8 @@ class Cluster:
         )
         if self.mix is not None:
             node.blobs, node.mix = FileDisk(), self.mix
+        node.ghosts = self.ghosts
+        watch.on_given_up = self._judge
         node.on_rejoin = self._begin_anew_soon
         node.on_carried = self._note_carried
         node.turn_s = self._turn_s

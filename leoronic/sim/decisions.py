@@ -23,7 +23,7 @@ class QueueView:
     """What this life of the queue has been told: some beginning of what is on its disk."""
 
     def __init__(self, disk: Facts) -> None:
-        self.facts = Facts(disk.forgotten)
+        self.facts = Facts(disk.forgotten, disk.ghosts)
         self._disk = disk
         self._heard = 0
 
@@ -73,7 +73,9 @@ class QueueView:
                 if other is task:
                     continue
                 if isinstance(gate, AllWithCmdDone):
-                    shut = _shuts(other.spec, gate)
+                    # Which tasks there are the journal tells, which may know more by then.
+                    over = self._disk.tasks[other.id].final
+                    shut = not over and _shuts(other.spec, gate)
                 else:
                     shut = other.order < task.order and _surely_waits(other)
                 if shut:
@@ -164,7 +166,7 @@ class SchedulerView:
             raise Violation(
                 "no task starts before its conditions hold", f"{item} on {node}", item.task
             )
-        if self._view is not None and node != self._me and node not in self._view.alive():
+        if self._view is not None and node != self._me and node not in self._view.executors():
             raise Violation("nothing is assigned to who is down", f"{item} on {node}", item.task)
 
 

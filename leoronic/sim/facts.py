@@ -6,7 +6,7 @@ shares no code with the queue or the tables; where the two disagree, one of them
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from leoronic.core.entries import (
     Cancelled,
@@ -142,13 +142,16 @@ class Facts:
     """All that the entries of one node say. `log` are these, in its local order.
 
     `forgotten` are the tasks that nodes have forgotten, and these nodes: who comes later may never
-    hear of them.
+    hear of them. What runs on `ghosts` others write down.
     """
 
-    def __init__(self, forgotten: Mapping[str, set[str]] = _NOTHING) -> None:
+    def __init__(
+        self, forgotten: Mapping[str, set[str]] = _NOTHING, ghosts: Collection[str] = ()
+    ) -> None:
         self.tasks: dict[str, TaskFacts] = {}
         self.log: list[Numbered] = []
         self.forgotten = forgotten
+        self.ghosts = ghosts
 
     def base(self, id: str) -> TaskFacts:
         """The task of this id or of this element."""
@@ -215,7 +218,11 @@ class Facts:
         known.submitted(origin, entry)
 
     def _run(self, task: str, attempt: int, node: str) -> RunFacts:
-        run = self.part(task).runs.get((attempt, node))
+        runs = self.part(task).runs
+        if node in self.ghosts:
+            # That it began may be known to its former clairvoyant alone.
+            return runs.setdefault((attempt, node), RunFacts())
+        run = runs.get((attempt, node))
         if run is None:
             raise Violation("only what started ends", f"{task} attempt {attempt} on {node}", task)
         return run

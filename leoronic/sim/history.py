@@ -25,6 +25,7 @@ class _Written:
 class _TaskHistory:
     origins: set[str] = field(default_factory=set)
     runs: dict[tuple[str, int, str], str] = field(default_factory=dict)
+    lost: set[tuple[str, int, str]] = field(default_factory=set)
 
 
 class History:
@@ -35,10 +36,12 @@ class History:
         self.suspected: dict[str, set[str]] = {}  # node -> who ever suspected it
         self.given_up: set[tuple[str, str]] = set()  # (who, whom), as membership decided
         self.left: set[str] = set()
+        self.ghosts: set[str] = set()
         self.destroyed: set[str] = set()
         self.suspicions = 0
         self.forgotten = Forgotten()
         self._written: dict[tuple[str, int], _Written] = {}
+        self._writers: dict[tuple[str, int, str], set[str]] = {}
 
     def writes(self, numbered: Numbered, knew: Vector) -> None:
         """A node wrote an entry of its own, holding `knew` of the others' journals."""
@@ -60,20 +63,26 @@ class History:
             case Submitted(task):
                 self._task(task).origins.add(writer)
             case Started(task, attempt, node):
-                self.second_runs_are_explained(entry)
-                self._base_runs(task)[task, attempt, node] = ""
+                if not self.started(task, attempt, node) or node not in self.ghosts:
+                    self.second_runs_are_explained(entry)
+                self._base_runs(task).setdefault((task, attempt, node), "")
+                self._writers.setdefault((task, attempt, node), set()).add(writer)
             case Finished(task, attempt, node):
                 self._base_runs(task)[task, attempt, node] = "final" if entry.final else "ended"
             case Lost(task, attempt, node):
-                entitled = node in (writer, *self.left) or (writer, node) in self.given_up
+                told = entry.told and node in self.ghosts
+                entitled = node in (writer, *self.left) or (writer, node) in self.given_up or told
+                # Nobody may be left who could tell the writer of it.
+                entitled = entitled or node in self.destroyed | self.forgotten.anew
                 if not entitled:
                     raise Violation(
                         "only what can't be accounted for is lost",
                         f"{writer} gave up {task} attempt {attempt} on {node} unsuspected",
                         task,
                     )
-                if writer != node:
+                if writer != node and not told:
                     self.suspected.setdefault(node, set()).add(writer)
+                self._task(task).lost.add((task, attempt, node))
                 runs = self._base_runs(task)
                 runs[task, attempt, node] = runs.get((task, attempt, node)) or "lost"
             case Suspected(node):
@@ -94,10 +103,23 @@ class History:
         """Whether some node ever went on without another."""
         return bool(self.suspected or self.left)
 
+    def started(self, task: str, attempt: int, node: str) -> bool:
+        """Whether anybody wrote down that this run begins."""
+        return (task, attempt, node) in self._task(task).runs
+
+    def is_writer_missed(self, task: str, attempt: int, node: str) -> bool:
+        """Whether one that wrote down that this run begins is down, or was thought to be."""
+        writers = self._writers.get((task, attempt, node), set())
+        return bool(writers & (self.suspected.keys() | self.left | self.destroyed))
+
     def failures(self, id: str) -> int:
         """How many runs of this task or element ended and were to be followed by another."""
         runs = self._base_runs(id).items()
         return sum(task == id and end == "ended" for (task, _, _), end in runs)
+
+    def losses(self, id: str) -> int:
+        """How many runs of this task or element were ever given up, by anybody."""
+        return sum(task == id for task, _, _ in self._task(id).lost)
 
     def is_twin(self, task: str) -> bool:
         """Whether the same id was submitted at several nodes that did not know of each other."""
@@ -115,6 +137,8 @@ class History:
             return
         for (task, attempt, node), end in self._base_runs(entry.task).items():
             known = node in self.destroyed or node in self.left or node in self.suspected
+            # Who goes on alone writes that down in the same moment, just after it maybe.
+            known = known or (entry.node, node) in self.given_up
             if task != entry.task or known:
                 continue
             if end in ("", "final"):

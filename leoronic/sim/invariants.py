@@ -40,12 +40,12 @@ class Invariants(Observer):
         *,
         heard: Callable[[str, str], str],
     ) -> None:
-        self.facts = Facts(history.forgotten.by)
+        self.facts = Facts(history.forgotten.by, history.ghosts)
         self.have: Vector = {}
         self.node: SimNode
         self._clock = clock
         self._story = story
-        self._capacity = capacity
+        self.capacity = capacity
         self._history = history
         self._name = name
         self._heard = heard
@@ -56,6 +56,7 @@ class Invariants(Observer):
         self._queue = QueueView(self.facts)
         self._scheduler = SchedulerView("")
         self._ranks: dict[str, object] = {}
+        self.on_given_up: Callable[[str, str], None] = lambda _judge, _ghost: None
 
     # ---- what is seen ----
 
@@ -128,7 +129,10 @@ class Invariants(Observer):
             for effect in effects:
                 if type(effect) is Send and type(effect.message) is NodeDown:
                     self._history.given_up.add((self.node.id, effect.message.node))
-                    self.nobody_is_given_up_whom_another_hears(effect.message)
+                    if effect.message.node in self._history.ghosts:
+                        self.on_given_up(self.node.id, effect.message.node)
+                    else:
+                        self.nobody_is_given_up_whom_another_hears(effect.message)
 
     def nobody_is_given_up_whom_another_hears(self, message: NodeDown) -> None:
         """A broken connection, or one way that is clogged, is not death."""
@@ -187,7 +191,9 @@ class Invariants(Observer):
     def what_is_final_or_outdone_never_starts(self, entry: Started) -> None:
         """The fence: as far as this disk knows, the task is open and no such attempt exists."""
         part = self.facts.part(entry.task)
-        if entry.node != self.node.id:
+        if entry.node in self._history.ghosts and entry.handed:
+            return  # it runs already
+        if entry.node not in (self.node.id, *self._history.ghosts):
             raise Violation("only a node itself starts there", f"{entry}", entry.task)
         final = part.final or part.base.final
         if final:
@@ -203,7 +209,7 @@ class Invariants(Observer):
         """Where nobody else ran it meanwhile, a task is retried just as often as it says."""
         part = self.facts.part(entry.task)
         run = part.runs.get((entry.attempt, entry.node))
-        if run is None or entry.node != self.node.id:
+        if run is None or entry.node not in (self.node.id, *self._history.ghosts):
             raise Violation("only what started here ends here", f"{entry}", part.id)
         history = self._history
         if run.end or history.disagreed or history.is_twin(entry.task):
@@ -246,8 +252,12 @@ class Invariants(Observer):
         if run is None or run.end or not entry.begun:
             return
         losses = sum(r.end == "lost" for r in part.runs.values()) + 1
-        must = part.base.spec.on_loss == "hold" or losses >= LOSSES_MAX
-        if must != entry.hold and not self._history.is_twin(entry.task) and losses < LOSSES_MAX:
+        if losses >= LOSSES_MAX or self._history.is_twin(entry.task):
+            return
+        must = part.base.spec.on_loss == "hold"
+        # Who said so may have known of losses that are not here, or that ended after all.
+        may = must or self._history.losses(entry.task) + 1 >= LOSSES_MAX
+        if (entry.hold and not may) or (must and not entry.hold):
             raise Violation("a loss is held as the task says", f"{part.id} {entry}", part.id)
 
     def final_stays_final(self, task: str) -> None:
@@ -329,7 +339,7 @@ class Invariants(Observer):
     def nothing_is_over_committed(self, run: Run) -> None:
         """What really runs fits into the node; who wants it alone has it alone."""
         specs = [self.facts.part(one.task).base.spec for one in self._running.values()]
-        capacity = self._capacity
+        capacity = self.capacity
         resources = dict(capacity.resources)
         names = {name for spec in specs for name in spec.resources}
         over = [

@@ -23,6 +23,7 @@ from leoronic.core.peer import (
     LinkDown,
     LinkUp,
     PeerMessage,
+    ToGhost,
     decode,
     encode,
 )
@@ -158,7 +159,7 @@ class _Direction:
             self._end.lease.hear(message, int(self._target.steady() * 1000))
         elif (
             self._network.marks
-            and isinstance(message, Assign)
+            and isinstance(message, Assign | ToGhost)
             and self._end.lease.is_stale(int(self._target.steady() * 1000))
         ):
             return msgspec.structs.replace(message, stale=True)

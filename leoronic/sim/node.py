@@ -13,6 +13,7 @@ from random import Random
 from leoronic.core.effects import Asked, Attached, Detached, Effect
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import Abandon
+from leoronic.core.ghost_messages import GhostIds, Outward
 from leoronic.core.membership_messages import Leave, Remember
 from leoronic.core.peer import RECEIVERS, Heartbeat, LinkDown, LinkUp, PeerMessage
 from leoronic.core.queue_messages import QueueStarted, Watching
@@ -22,12 +23,13 @@ from leoronic.core.run import FromRunner, ToRunner
 from leoronic.core.spec import TaskSpec
 from leoronic.core.view import About
 from leoronic.errors import ActorGone, LeoronicError
-from leoronic.sim.actors import ACTORS, WITH_FILES, about, make_actor
+from leoronic.sim.actors import ACTORS, GHOSTS_AFTER, WITH_FILES, about, make_actor
 from leoronic.sim.carrying import Carrier, Told
 from leoronic.sim.clock import Clock, MachineClock
 from leoronic.sim.disk import Disk
 from leoronic.sim.file_actor import FileMix
 from leoronic.sim.file_disk import FileDisk
+from leoronic.sim.ghost_net import GhostNet
 from leoronic.sim.hosts import Mailbox
 from leoronic.sim.link import Link
 from leoronic.sim.network import Network
@@ -82,6 +84,7 @@ class SimNode:
         self.files: set[str] = set()
         self.blobs: FileDisk | None = None  # where tasks have files
         self.mix: FileMix | None = None
+        self.ghosts: GhostNet | None = None  # where there are any
         self.remembered: dict[str, list[str]] = {}  # as discovery keeps it on disk
         self.link = Link(clock, chance, 0.002, self._to_runner, self._to_core)
         self.actors: dict[str, Mailbox] = {}
@@ -153,6 +156,9 @@ class SimNode:
         name, at, node = to.partition("@")
         if at:
             assert isinstance(message, PeerMessage)
+            if self.ghosts is not None and node in self.ghosts.ghosts:
+                self.send("relay", Outward(node, message))
+                return
             assert node != self.id, f"{message} is sent to oneself by a detour"
             assert RECEIVERS[type(message)] == name, f"{message} is not for {name}"
             assert message.node == self.id, f"{message} names another sender"
@@ -160,7 +166,11 @@ class SimNode:
         elif to == "discovery":
             assert isinstance(message, Remember)
             self.remembered.update(message.members)
+        elif to in ("relay_host", "ghost_door") and self.ghosts is not None:
+            self.ghosts.from_node(self, message)
         elif to == "peers":
+            if isinstance(message, GhostIds):
+                return
             if isinstance(message, Rejoin) and self.on_rejoin is not None:
                 self.on_rejoin(self, message.reason)
                 return
@@ -227,7 +237,11 @@ class SimNode:
     @property
     def order(self) -> tuple[str, ...]:
         """Its actors, as they are started."""
-        return ACTORS if self.blobs is None else WITH_FILES
+        names = ACTORS if self.blobs is None else WITH_FILES
+        if self.ghosts is None:
+            return names
+        place = names.index(GHOSTS_AFTER) + 1
+        return (*names[:place], "relay", *names[place:])
 
     def _start_from(self, name: str) -> None:
         life = self.life
@@ -295,10 +309,12 @@ class SimNode:
         self.asleep = False
         self._deferred.clear()
         self.network.process_ended(self.id)
+        self._relay_ends(told=True)
 
     def lose_power(self) -> None:
         """The machine is gone at once; nobody tells the others."""
         self.network.machine_vanished(self.id)
+        self._relay_ends(told=False)
         self.kill_core()
         self.kill_runner()
         self.disk.lose_power()
@@ -364,6 +380,7 @@ class SimNode:
             self.link.disconnect()
             # The connections are of an actor that comes after all of these.
             self.network.break_all(self.id, at_most_s=0.01)
+            self._relay_ends(told=True)
             later = self.order[self.order.index(name) + 1 :]
             for other in reversed(later):
                 self._end_actor(other, in_order=True)
@@ -374,6 +391,10 @@ class SimNode:
                 self._start_from(name)
 
         self.clock.after(self.chance.random() * 0.002, lambda: self.when_awake(restart))
+
+    def _relay_ends(self, *, told: bool) -> None:
+        if self.ghosts is not None:
+            self.ghosts.node_ended(self, told=told)
 
     def pause(self, for_s: float) -> None:
         """SIGSTOP: the core makes no progress for a while."""

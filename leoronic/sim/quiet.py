@@ -226,6 +226,8 @@ def leaks(node: SimNode, invariants: Invariants) -> dict[str, int]:
         "graph.broken": len(tasks.graph._broken),
         "graph.children": len(tasks.graph._children),
         "graph.blocked": len(tasks.graph._blocked),
+        "graph.moved": len(tasks.graph._moved) + len(tasks.graph._given),
+        "graph.movers": len(tasks.graph._movers),
         "gates.regexes": len(tasks.gates._regexes),
         "gates.first_classes": len(tasks.gates._first_classes),
         "scheduler.windows": len(placement.windows),

@@ -40,6 +40,7 @@ class Switches:
     fickle: bool = False
     retention: bool = False
     files: bool = False
+    ghosts: bool = False
 
     def lets_pass(self, message: object) -> bool:
         """Whether a message that a machine sends is sent."""

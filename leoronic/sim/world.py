@@ -20,6 +20,7 @@ from leoronic.sim.client import Client
 from leoronic.sim.cluster import CROWD, Cluster
 from leoronic.sim.faults import Faults
 from leoronic.sim.file_actor import FileMix, files_left
+from leoronic.sim.ghosts import Ghosts
 from leoronic.sim.invariants import Invariants
 from leoronic.sim.node import SimNode
 from leoronic.sim.quiet import (
@@ -65,6 +66,8 @@ SHORT_SHARE = 0.06
 SHORT_NODES_MAX = 5
 # The share of seeds in which tasks have files.
 FILES_SHARE = 0.15
+# The share of seeds without files that have ghosts.
+GHOSTS_SHARE = 0.2
 # After the last task, there are two copies of what is kept within this time.
 COPIES_S_MAX = 400.0
 # What a node does, all the others do with it: large clusters have less to do, at most so much.
@@ -118,9 +121,19 @@ class World:
         maker = Maker(chance, mix, capacities)
         # Decided apart: what a seed without files does is the same as ever.
         apart = Random(-1 - seed)
-        if size < CROWD and (apart.random() < FILES_SHARE or switches.files):
+        with_files = apart.random() < FILES_SHARE and not switches.ghosts
+        if size < CROWD and (with_files or switches.files):
             maker.files = FileMix(apart)
             self.cluster.give_files(maker.files)
+        self.ghosts: Ghosts | None = None
+        if switches.ghosts or (
+            self.cluster.mix is None
+            and retention is None
+            and size < CROWD
+            and not split
+            and apart.random() < GHOSTS_SHARE
+        ):
+            self.ghosts = Ghosts(self.cluster, apart)
         self.client = Client(self.cluster, chance, maker)
         longest_s = 3600.0 if size == 1 else 180.0 / math.sqrt(size)
         self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(longest_s)))
@@ -147,9 +160,13 @@ class World:
             self.split.begin(self._length_s)
         if self.away is not None:
             self.away.begin()
+        if self.ghosts is not None:
+            self.ghosts.begin(self._length_s, peaceful=self.faults.peaceful)
         self._plan_work()
         self.clock.run(self._length_s)
         self.faults.heal()
+        if self.ghosts is not None:
+            self.ghosts.heal()
         if self.cluster.mix is not None:
             self.cluster.mix.flaws = 0.0
         self._settle(CALM_S)
@@ -239,6 +256,7 @@ class World:
         return (
             self.client.trying > 0
             or any(watch.running for watch in self._watches())
+            or (self.ghosts is not None and self.ghosts.running > 0)
             or any(not is_quiet(node) or waits_for_a_time(node) for node in self.cluster.nodes)
         )
 
@@ -270,6 +288,8 @@ class World:
             if not self._is_settled():
                 calm_at = self.clock.now
             if self.clock.now > until:
+                if self._unfinished():
+                    break  # while tasks wait for room, somebody asks for it now and then
                 check_agreement(self.cluster)
                 for node in self.cluster.nodes:
                     if not is_quiet(node):
@@ -283,13 +303,18 @@ class World:
             return False
         return all_agree(self.cluster)
 
+    def _leaks(self) -> bool:
+        if self.ghosts is not None and self.ghosts.leaks():
+            return True
+        return any(leaks(node, self.cluster.watch(node)) for node in self.cluster.nodes)
+
     def _check(self) -> None:
         for node in self.cluster.nodes:
             check_quiet(node)
         check_agreement(self.cluster)
         self.client.check()
         until = self.clock.now + FORGET_S_MAX
-        while any(leaks(node, self.cluster.watch(node)) for node in self.cluster.nodes):
+        while self._leaks():
             if self.clock.now > until:
                 break
             self.clock.run(self.clock.now + CALM_S)
@@ -299,6 +324,8 @@ class World:
         self._check_files()
         for node in nodes:
             nothing_leaks(node, self.cluster.watch(node))
+        if self.ghosts is not None and self.ghosts.leaks():
+            raise Violation("nothing leaks", f"on ghosts: {self.ghosts.leaks()}")
         if self.cluster.retention is not None:
             everything_is_forgotten(self.cluster, self.cluster.retention)
         peaceful = self.split is None and self.away is None and self.faults.peaceful

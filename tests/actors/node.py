@@ -120,6 +120,7 @@ class Node:
         self.replication = Recorder(self._replicate)
         self.tags = ["fast"]
         self.draining = False
+        self.staging: list[tuple[str, int]] = []
         self.copied: list[Body] = []
         self.holders: list[str] = []
         self._token = 0
@@ -141,6 +142,7 @@ class Node:
                     "resources": {},
                     "free": {},
                     "connected": True,
+                    "staging": self.staging,
                 }
             case SetTag(tag, on):
                 return [tag] if on else []

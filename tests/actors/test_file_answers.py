@@ -13,7 +13,8 @@ import pytest
 from leoronic.actors import folder_reading, placings, putting
 from leoronic.actors.file_calls import Fetch, FolderPart, PutFile, ReadBlob
 from leoronic.core.blob import CHUNK_BYTES, FileRef
-from leoronic.core.outcome import Outcome
+from leoronic.core.entries import Lost, Started
+from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.view import DOWN
 from leoronic.errors import BadRequest, DiskFull, MailboxFull, NotFound, Refused, Unavailable
 from tests.actors.fake_store import Content
@@ -68,6 +69,16 @@ async def test_one_node_under_another_name(nodes: list[Node], tmp_path: Path) ->
     assert {"two": {"placed": ["data/y"], "problems": []}} == result["nodes"]
     assert (nodes[1].folder / "data" / "y").read_bytes() == b"1"
     assert not (nodes[0].folder / "data").exists()
+
+
+async def test_put_again(nodes: list[Node], tmp_path: Path) -> None:
+    """What somebody changed meanwhile is put right."""
+    (tmp_path / "x").write_bytes(b"1")
+    for _ in range(2):
+        *_, result = await ask(nodes[0], "put", files=["x"], cwd=str(tmp_path), node="two")
+        assert {"two": {"placed": ["x"], "problems": []}} == result["nodes"]
+        assert b"1" == (nodes[1].folder / "x").read_bytes()
+        (nodes[1].folder / "x").write_bytes(b"changed")
 
 
 async def test_progress_of_each_node(nodes: list[Node], tmp_path: Path) -> None:
@@ -300,7 +311,13 @@ async def test_a_working_directory_without_state(nodes: list[Node], of: str) -> 
 async def test_pages_go_on_where_they_stopped(nodes: list[Node], monkeypatch: Any) -> None:
     """Each entry once, with any size of pages; a large inbox is passed over."""
     walk = folder_reading.FolderWalk.page
-    monkeypatch.setattr(folder_reading.FolderWalk, "page", lambda self, after: walk(self, after, 2))
+    walked: list[str] = []
+
+    def page(self: Any, after: str) -> Any:
+        walked.append(after)
+        return walk(self, after, 2)
+
+    monkeypatch.setattr(folder_reading.FolderWalk, "page", page)
     furnish(nodes[0].folder)
     for number in range(20):
         (nodes[0].folder / "inbox" / f"{number}.json").write_bytes(b"{}")
@@ -308,6 +325,7 @@ async def test_pages_go_on_where_they_stopped(nodes: list[Node], monkeypatch: An
     assert sorted(set(found)) == sorted(found)
     assert "zero" in found
     assert not [path for path in found if path.startswith("inbox")]
+    assert 1 == sum(after.startswith("inbox/") for after in walked)
 
 
 @pytest.mark.parametrize("of", ["one", "two"])
@@ -408,3 +426,57 @@ async def test_a_node_without_a_file_store(tmp_path: Path) -> None:
     async with node_in(tmp_path) as node:
         with pytest.raises(Refused, match="keeps no files"):
             await ask(node, "put", files=["x"])
+
+
+# ---- why, and logs ----
+
+
+async def test_why_a_task_waits_for_its_files(nodes: list[Node], tmp_path: Path) -> None:
+    """The node where it is to run tells, whichever is asked."""
+    one, two, _ = nodes
+    (tmp_path / "in").write_bytes(b"12345")
+    async with one.client() as client:
+        blob = b'{"command": "cat in", "files": ["in"], "id": "t"}'
+        await client.ask("submit", blob, cwd=str(tmp_path))
+    await one.copy_to(two)
+    await two.write(Started("t", 1, two.id, 5.0))
+    await one.take([body for body in two.copied if body.origin == two.id])
+    two.staging = [("t", 1)]
+    for asked in (one, two):
+        [told] = await ask(asked, "why", id="t")
+        assert ("running", ["its files (5 bytes) are on their way to two"]) == (
+            told["state"],
+            told["reasons"],
+        )
+    two.staging = []
+    assert [] == (await ask(one, "why", id="t"))[0]["reasons"]
+
+
+async def test_why_a_task_could_not_start(nodes: list[Node]) -> None:
+    """What was missing the last time is told while it waits for the next."""
+    async with nodes[0].client() as client:
+        await client.ask("submit", b'{"command": "x", "id": "t"}')
+    node = nodes[0].id
+    lost = Lost("t", 1, node, 6.0, "s2:0 is nowhere", hold=False, begun=False)
+    await nodes[0].write(Started("t", 1, node, 5.0), lost)
+    [told] = await ask(nodes[0], "why", id="t")
+    assert "attempt 1 could not start on one: s2:0 is nowhere" in told["reasons"]
+
+
+async def test_logs_of_a_task_that_was_answered_from_another(nodes: list[Node]) -> None:
+    """What is kept in a file was not copied: it is read from the one that ran, however often."""
+    node = nodes[0]
+    submission = b'{"command": "x", "cache": true, "id": "%s"}'
+    async with node.client() as client:
+        await client.ask("submit", submission % b"first")
+        (node.output / "f").write_bytes(b"12345" * 1000)
+        await node.run("first", Outcome(5.0, 6.0, exit_code=0, stdout=StreamRef(5000, b"", "f", 0)))
+        await client.ask("submit", submission % b"second")
+        await client.ask("submit", submission % b"third")
+    for task in ("second", "third"):
+        for follow in (False, True):
+            *items, result = await ask(node, "logs", id=task, follow=follow)
+            assert b"12345" * 1000 == b"".join(blob for _, blob in items)
+            assert result["at_end"]
+        *items, _ = await ask(node, "logs", id=task, stream="stderr")
+        assert b"" == b"".join(blob for _, blob in items)

@@ -27,9 +27,10 @@ from leoronic.core.file_messages import (
     OutputsKept,
     PlaceFiles,
 )
-from leoronic.core.view import UP, About, AskView, Member, View
+from leoronic.core.view import DOWN, UP, About, AskView, Member, View
 from leoronic.errors import BadRequest, LeoronicError, NotFound, Unavailable
 from leoronic.runtime.supervisor import Tree
+from leoronic.wire.bulk import FILES
 from tests.actors.recorder import Recorder
 from tests.runtime.actors import child, running, until
 
@@ -54,6 +55,7 @@ class Node:
         self.disk = FileDisk(root, limits)
         self.limits = limits
         self.work = FileWork()
+        self.port = PeerPort()
         self.needs: set[str] = set()
         self.runner = Recorder()
         self.membership = Recorder()
@@ -62,7 +64,7 @@ class Node:
 
     def make(self) -> FileStoreActor:
         self.disk = FileDisk(self.root, self.limits)
-        return FileStoreActor(lambda: "aaa", self.disk, PeerPort(), self.work)
+        return FileStoreActor(lambda: "aaa", self.disk, self.port, self.work)
 
     async def call(self, message: Any) -> Any:
         return await self.tree.find("file_store").call(message, timeout_s=10)
@@ -179,6 +181,10 @@ def test_what_all_can_check(tmp_path: Path) -> None:
             members = {"aaa": member("aaa", "b3", "s2"), "bbb": member("bbb")}
             await node.tell(View("aaa", members))
             assert "s2" == (await node.keep("2", b"2")).digest[:2]
+            # One that is only remembered may be gone for good.
+            remembered = Member("bbb", About("bbb", "", 0), DOWN, False)
+            await node.tell(View("aaa", members | {"bbb": remembered}))
+            assert "b3" == (await node.keep("3", b"3")).digest[:2]
 
     asyncio.run(story())
 
@@ -192,6 +198,23 @@ def test_it_begins_anew(tmp_path: Path) -> None:
         async with node_in(tmp_path) as node:
             await node.call(Fetch((file,)))
             assert b"kept" == await node.call(ReadBlob(file.digest, 0, 9))
+
+    asyncio.run(story())
+
+
+def test_it_crashes(tmp_path: Path) -> None:
+    """It begins anew at once: it tells so, serves others again, and has what was there."""
+
+    async def story() -> None:
+        async with node_in(tmp_path) as node:
+            file = await node.keep("f", b"kept")
+            await node.runner.first(1)
+            before = node.port.taker(FILES)
+            await node.tell(object())
+            assert [FilesStarted()] == await node.runner.first(1)
+            await node.call(Fetch((file,)))
+            assert b"kept" == await node.call(ReadBlob(file.digest, 0, 9))
+            assert node.port.taker(FILES) not in (None, before)
 
     asyncio.run(story())
 
@@ -245,6 +268,33 @@ def test_what_is_not_needed_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             await node.tell(RoomWanted(1))
             await until(lambda: node.work.is_idle)
             assert store.has(young.digest)
+
+    asyncio.run(story())
+
+
+def test_room_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk, what is not needed goes before anything is refused."""
+    monkeypatch.setattr("leoronic.actors.file_doors.PIN_S", -1.0)
+
+    async def story() -> None:
+        async with node_in(tmp_path) as node:
+            monkeypatch.setattr(collecting, "YOUNG_S", 0.0)
+            for name in ("made", "left"):
+                old = await node.keep("old", name.encode())
+                store = node.disk.store
+                left = lambda store=store, old=old: 0 if store.has(old.digest) else 2**40  # noqa: E731
+                monkeypatch.setattr(store, "room_left", left)
+                if name == "made":
+                    await node.keep("new", b"new")
+                else:
+                    await node.tell(KeepOutputs(KEY, str(tmp_path), ("n*",)))
+                    kept = await node.runner.until(lambda m: isinstance(m[-1], OutputsKept))
+                    assert (1, ()) == (len(kept[-1].outputs), kept[-1].problems)
+                assert not store.has(old.digest)
+                (tmp_path / "new").write_bytes(b"newer")
+                monkeypatch.undo()
+                monkeypatch.setattr("leoronic.actors.file_doors.PIN_S", -1.0)
+                monkeypatch.setattr(collecting, "YOUNG_S", 0.0)
 
     asyncio.run(story())
 

@@ -263,7 +263,7 @@ async def test_many_readers_of_what_runs(node: Node, client: Client, monkeypatch
             await gate.wait()
             return OutputPart(message.offset, b"all" if message.offset == 0 else b"", at_end=False)
 
-    monkeypatch.setattr(node.local, "_runner_host", Runner())
+    monkeypatch.setattr(node.local._running, "_runner_host", Runner())
     async with contextlib.AsyncExitStack() as stack:
         many = [await stack.enter_async_context(node.client()) for _ in range(20)]
         numbers = [one.send({"type": "logs", "id": "a"}) for one in many]
@@ -289,7 +289,7 @@ async def test_many_readers_at_one_connection(node: Node, client: Client, monkey
             await gate.wait()
             return OutputPart(message.offset, b"", at_end=False)
 
-    monkeypatch.setattr(node.local, "_runner_host", Runner())
+    monkeypatch.setattr(node.local._running, "_runner_host", Runner())
     numbers = {client.send({"type": "logs", "id": "a"}) for _ in range(10)}
     await until(lambda: len(asked) > 0)
     async with node.client() as other:

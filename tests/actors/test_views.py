@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from leoronic.actors.views import (
     attempt_object,
@@ -14,6 +15,7 @@ from leoronic.actors.views import (
     split_object,
     task_object,
 )
+from leoronic.core.blob import FileRef
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.queue_messages import Change, LiveTask
 from leoronic.core.spec import After, TaskSpec
@@ -64,6 +66,24 @@ def attempt(outcome: Outcome | None = None, **fields: Any) -> AttemptRow:
 def live(state: str, *reasons: str, **fields: Any) -> LiveTask:
     defaults: dict[str, Any] = {"order": 4, "attempt": 0, "node": "", "class_number": 1}
     return LiveTask("a", state=state, reasons=list(reasons), **{**defaults, **fields})
+
+
+def test_files() -> None:
+    """What a task brings and what it left, as lists; and which task it was answered from."""
+    brought = (FileRef("in/a", "a", "s2:1", 5), FileRef("task:b/c", task="b", output="c"))
+    spec = TaskSpec("x", files=brought, cached_from="other")
+    left = (FileRef("out", digest="s2:2", size=7),)
+    outcome = structs.replace(GOOD, outputs=left, output_problems=("no file matches *.x",))
+    ended = attempt(outcome, final_state="succeeded")
+    shown = task_object("a", row(spec, state="succeeded"), [ended], None, NAMES)
+    assert [
+        {"path": "in/a", "size": 5, "digest": "s2:1"},
+        {"path": "task:b/c", "size": 0, "digest": None},
+    ] == shown["files"]
+    assert [{"path": "out", "size": 7, "digest": "s2:2"}] == shown["outputs"]
+    assert (["no file matches *.x"], "other") == (shown["output_problems"], shown["cached_from"])
+    waiting = task_object("a", row(), [], live("waiting"), NAMES)
+    assert ([], [], None) == (waiting["outputs"], waiting["files"], waiting["cached_from"])
 
 
 @pytest.mark.parametrize(

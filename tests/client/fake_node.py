@@ -201,6 +201,18 @@ class FakeNode:
             connection.sendall(encode_frame(orjson.dumps(message), extra))
 
 
+def reborn(node: FakeNode) -> None:
+    """Let the node listen again as soon as it has died."""
+
+    def again() -> None:
+        while node._listener is not None:
+            died.wait(0.005)
+        node.start()
+
+    died = threading.Event()
+    threading.Thread(target=again, daemon=True).start()
+
+
 class socket_folder:  # noqa: N801 (used as a function)
     """A short path to a folder, while it lasts."""
 

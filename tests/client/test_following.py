@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from fake_node import Die, FakeNode, Hang, Item, task
+from fake_node import Die, FakeNode, Hang, Item, reborn, task
 from ran import Ran
 
 from leoronic.client import context
@@ -20,18 +20,6 @@ Start = Callable[..., FakeNode]
 Run = Callable[..., Ran]
 
 DATA = b"\x00\xffraw \x1b[31m bytes\r\n" * 3
-
-
-def reborn(node: FakeNode) -> None:
-    """Let the node listen again as soon as it has died."""
-
-    def again() -> None:
-        while node._listener is not None:
-            died.wait(0.005)
-        node.start()
-
-    died = threading.Event()
-    threading.Thread(target=again, daemon=True).start()
 
 
 def test_logs_are_raw_bytes(start: Start, capfdbinary: Any, root: Any) -> None:

@@ -12,10 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_node import TASK, FakeNode, Item, task
+from fake_node import NODE, TASK, FakeNode, Item, task
 
 import leoronic.client
-from leoronic.core.commands import Cancel, Exec, List, Submit, TagAdd, TagDel
+from leoronic.core.commands import (
+    Cancel,
+    Exec,
+    List,
+    ListFiles,
+    Nodes,
+    Put,
+    Submit,
+    TagAdd,
+    TagDel,
+)
 from leoronic.core.validate import parse_tasks
 
 Start = Callable[..., FakeNode]
@@ -68,6 +78,7 @@ def recording(folder: Path) -> None:
     [
         ("", "-m leoronic"),
         ("start", "-m leoronic start"),
+        ("ghost 2", "-m leoronic.ghost 2"),
         ("start --root /x", "-m leoronic start --root /x"),
         ("start --help", "-m leoronic start --help"),
         ("--root /x --name a", "-m leoronic --root /x --name a"),
@@ -239,9 +250,39 @@ def test_run_on(environment: Path, start: Start) -> None:
     assert [Exec("uptime | cat", node="attic"), Exec("uptime", all=True)] == asked
 
 
+def test_files(environment: Path, start: Start, tmp_path: Path) -> None:
+    """A file to all nodes or those with a tag; all nodes' folders; files that go with tasks."""
+    node = start(
+        submit=ONE,
+        put={"files": [], "nodes": {}},
+        nodes={"nodes": [NODE], "unreached": []},
+        listfiles={"entries": [], "more": False, "after": ""},
+    )
+    script = (
+        "source leoronic_utilities\n"
+        "leoronic_send_file -x; leoronic_send_file -x gpu\n"
+        "leoronic_get_all_files all\n"
+        "leoronic_add_task 1 1 1 true '' 'a;b' 'cat a b'"
+    )
+    done = bash(environment, script, cwd=tmp_path, options="-eu")
+    assert ("attic: 0 files, 0 B\n3f2a\n", "") == (done.stdout, done.stderr)
+    here = str(tmp_path)
+    assert [
+        Put(["-x"], here),
+        Put(["-x"], here, tag="gpu"),
+        Nodes(),
+        ListFiles("n1"),
+        Submit(cwd=here, progress=True),
+    ] == node.commands()
+    assert (tmp_path / "all" / "attic").is_dir()
+
+
 @pytest.mark.parametrize(
     ("call", "code", "message"),
     [
+        ("leoronic_send_file", 2, "usage: leoronic_send_file FILE [TAG]"),
+        ("leoronic_get_all_files", 2, "usage: leoronic_get_all_files DIR"),
+        ("leoronic_send_file x", 3, "no node answers"),
         ("leoronic_add_task 1 2 3", 2, "3 fields where 7 or 8 belong"),
         ("leoronic_add_tasks_from_str", 2, "usage: leoronic_add_tasks_from_str STR"),
         ("leoronic_add_tasks_from_file /none", 2, "cannot read /none"),

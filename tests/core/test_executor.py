@@ -21,7 +21,7 @@ from leoronic.core.executor_messages import (
     SetTag,
     WaitIdle,
 )
-from leoronic.core.holdings import AFTER_OTHERS_S, LATER_S
+from leoronic.core.holdings import AFTER_OTHERS_S, LATER_S, RESERVED_S
 from leoronic.core.make_run import make_run
 from leoronic.core.outcome import Outcome
 from leoronic.core.peer import (
@@ -719,6 +719,7 @@ def test_description(ready: Executor) -> None:
                 "resources": {},
                 "free": {"cpus": 1.0, "memory": 100, "storage": 100},
                 "connected": True,
+                "staging": [],
             },
         )
         == answer
@@ -893,9 +894,9 @@ def test_a_reservation_holds_for_other_owners(ready: Executor) -> None:
     ready.running("a")
     big = AssignClass(9, Need(2000, 0, 0))
     ready.told(Reserve("m", 9, big.need, 6.0))
-    assert declined(("b", 1), retry_s=AFTER_OTHERS_S) == ready.told(assign(item("b")))[0]
+    assert declined(("b", 1), retry_s=RESERVED_S) == ready.told(assign(item("b")))[0]
     ready.told(Exited("a", 1, GOOD))
-    assert declined(("b", 1), retry_s=AFTER_OTHERS_S) == ready.told(assign(item("b")))[0]
+    assert declined(("b", 1), retry_s=RESERVED_S) == ready.told(assign(item("b")))[0]
     assert (
         to_journal(started("big"), want_specs=True)
         == (ready.told(Assign("m", [item("big", of=big)], classes=[big]))[0])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from leoronic.core.blob import FileRef
-from leoronic.core.effects import Send
+from leoronic.core.effects import Asked, Reply, Send
 from leoronic.core.entries import Finished, Lost
-from leoronic.core.executor_messages import Open, OpenAttempt
+from leoronic.core.executor_messages import Describe, Open, OpenAttempt
 from leoronic.core.file_messages import (
     FilesMissing,
     FilesOf,
@@ -59,6 +59,20 @@ def sent_to_host(effects: list[object]) -> list[object]:
 def start(executor: Executor, spec: TaskSpec) -> list[object]:
     executor.told(assign(item("a")))
     return sent_to_host(list(executor.on_disk(a=spec)))
+
+
+def test_who_waits_for_files_is_told(ready: Executor) -> None:
+    """For `why`: until the files are placed."""
+    start(ready, WITH_FILES)
+
+    def staging() -> object:
+        [answer] = ready.told(Asked(1, Describe()))
+        assert isinstance(answer, Reply)
+        return answer.result["staging"]
+
+    assert [KEY] == staging()
+    ready.told(FilesPlaced(KEY))
+    assert [] == staging()
 
 
 def test_it_starts_once_its_files_are_there(ready: Executor) -> None:

@@ -170,6 +170,7 @@ def test_like_the_naive_one(
         graph._children,
         graph._blocked,
     )
+    assert ({}, {}, {}) == (graph._given, graph._moved, graph._movers)
 
 
 def test_reasons_in_words() -> None:
@@ -213,6 +214,23 @@ def test_a_redo_of_what_is_waited_for_twice() -> None:
     graph.settle("a", "failed")
     assert [] == graph.redo("a", "a2")
     assert graph.is_blocked("c")
+
+
+def test_a_move_to_a_redo_is_undone() -> None:
+    """All that the task was given is to be judged anew, and so is who waits for it."""
+    graph = Graph()
+    graph.add("c", [("a", "succeeded", None), ("b", "ended", None)])
+    graph.add("d", [("c", "succeeded", None)])
+    graph.settle("b", "failed")
+    graph.settle("a", "failed")
+    graph.redo("a", "a2")
+    graph.settle("a2", "failed")
+    assert graph.is_blocked("d")
+    assert ([], []) == graph.start_over("a", "a2")
+    assert (["a", "b"], ["c", "d"]) == graph.start_over("a", "a3")
+    assert {"a": "succeeded", "b": "ended"} == graph.waiting_for("c")
+    assert not graph.is_blocked("d")
+    assert ([], []) == graph.start_over("a", "a3")
 
 
 def test_an_outcome_that_turns_out_otherwise_is_judged_again() -> None:

@@ -9,6 +9,7 @@ from leoronic.core.barrier import SETTLE_S, WAIT_S_MAX
 from leoronic.core.effects import Asked, Fired, Send, SetTimer
 from leoronic.core.interests import CALM_S, EVERY_S, LOOK_S
 from leoronic.core.peer import (
+    HELD_MAX,
     Assign,
     FilesPresent,
     Freed,
@@ -27,6 +28,7 @@ from leoronic.core.queue_messages import (
     SchedulerStarted,
 )
 from leoronic.core.records import ClassTable
+from leoronic.core.run import AttemptKey
 from leoronic.core.scheduler import SchedulerMachine
 from leoronic.core.scheduler_messages import Explain
 from leoronic.core.spec import TaskSpec
@@ -58,6 +60,19 @@ def test_nothing_succeeds_itself(scheduler: Scheduler) -> None:
     scheduler.now += 60
     scheduler.told(Fired("claims"))
     assert [] == scheduler.started(scheduler.add("t"))
+
+
+def test_a_node_that_takes_ever_more_fills_no_memory(scheduler: Scheduler) -> None:
+    """It is asked what it has, and what it says it has of late does not count."""
+    need = scheduler.task_class().need
+    for number in range(3):
+        taken = [Held(f"x{number}y{n}", 1, need, "other") for n in range(HELD_MAX // 2 + 1)]
+        effects = scheduler.told(Freed("n", taken=taken))
+    assert ["n"] == list(interests(effects))
+    follows: list[tuple[AttemptKey, AttemptKey | None]]
+    follows = [((f"no{n}", 1), (f"such{n}", 1)) for n in range(9)]
+    scheduler.told(Freed("n", follows))
+    assert HELD_MAX // 2 + 1 == len(scheduler.machine.placement.claims.of_node("n"))
 
 
 def test_what_a_node_has_is_not_assigned_to_it(scheduler: Scheduler) -> None:

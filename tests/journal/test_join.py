@@ -398,6 +398,6 @@ def test_which_runs_of_this_node_are_to_be_stopped(peer: Peer, others: Others) -
     others.write("m", Lost("a", 1, "n", 2.0, "n is down"), Started("b", 2, "m", 3.0))
     others.write("m", Started("c", 2, "m", 3.0), Finished("c", 2, "m", GOOD, True))
     reasons = {run.task: run.stop_reason for run in peer.reads.open_attempts("n")}
-    assert {"a": "", "b": "superseded", "c": "cancelled"} == reasons
+    assert {"a": "", "b": "superseded", "c": "superseded"} == reasons
     peer.write(Lost("a", 1, "n", 4.0, "the runner is gone"))
     assert ["b", "c"] == [run.task for run in peer.reads.open_attempts("n")]

@@ -26,6 +26,7 @@ from leoronic.core.peer import Assign, AssignClass, AssignItem, Entries, Freed, 
 from leoronic.core.queue import QueueMachine
 from leoronic.core.queue_messages import (
     Append,
+    Appended,
     AppendFailed,
     FetchSpecs,
     Flip,
@@ -36,13 +37,15 @@ from leoronic.core.queue_messages import (
     SubmitSpecs,
 )
 from leoronic.core.resources import Capacity, Need
-from leoronic.core.run import Exited, ExitedMany, Forget, Inventory
+from leoronic.core.run import Exited, ExitedMany, Forget, Inventory, Runs
+from leoronic.core.runs import STOPPED_AS
 from leoronic.core.spec import After, TaskSpec
 from leoronic.core.tasks import Tasks
 from leoronic.core.view import UP, About, Member, View
 from leoronic.errors import BadRequest, Conflict, DiskFull
 from leoronic.journal.database import create
 from leoronic.journal.journal import Journal
+from leoronic.journal.reads import Reads
 
 NOW = 1_700_000_000.0
 ONE_CPU = Need(1000, 0, 0)
@@ -122,6 +125,40 @@ def test_who_declines_tells_all_that_it_holds() -> None:
     [offer] = sent(effects, Offer)
     assert isinstance(offer, Offer)
     assert [peer.Held("a", 1, ONE_CPU, "n")] == offer.held
+
+
+def test_two_inventories_of_one_runner_lose_nothing() -> None:
+    """What was sent after the first is not in the second, if that was under way already."""
+    machine, life = executor_that_asked()
+    machine.handle(Inventory([], [], "r1"), NOW)
+    machine.handle(Open([], [], life), NOW)
+    one = [AssignClass(1, ONE_CPU)]
+    assign = Assign("n", [AssignItem("a", 1, class_number=1)], [], one)
+    [append] = sent(machine.handle(assign, NOW), Append)
+    assert isinstance(append, Append)
+    machine.handle(executor_messages.RunnerDown(), NOW)
+    machine.handle(Appended(append.token, specs={"a": TaskSpec("x")}), NOW)
+    [runs] = sent(machine.handle(Inventory([], [], "r2"), NOW), Runs)
+    assert isinstance(runs, Runs)
+    assert ["a"] == [run.task for run in runs.runs]
+    effects = machine.handle(Inventory([], [], "r2"), NOW)
+    assert [FetchSpecs("runner", ["a"])] == sent(effects, FetchSpecs)
+    assert [] == sent(effects, Append)
+
+
+def test_a_later_attempt_is_begun_with_what_its_owner_knew() -> None:
+    """Of the first, everybody knows all that there is to know."""
+    machine, life = executor_that_asked()
+    machine.handle(Inventory([], []), NOW)
+    machine.handle(Open([], [], life), NOW)
+    items = [AssignItem(task, 1 + (task == "b"), 3, 1, True) for task in "ab"]
+    one = [AssignClass(1, Need(500, 0, 0))]
+    [append] = sent(machine.handle(Assign("n", items, [], one), NOW), Append)
+    assert isinstance(append, Append)
+    assert [
+        Started("a", 1, "n", NOW),
+        Started("b", 2, "n", NOW, retries_left=3, hold_if_lost=True),
+    ] == append.entries
 
 
 # ---- the queue ----
@@ -227,6 +264,70 @@ def test_only_the_first_array_is_first() -> None:
     assert ["a.0", "a.1"] == offered(tasks)
 
 
+def tasks_with(*tasks: tuple[str, TaskSpec]) -> Tasks:
+    """The same, and what was submitted."""
+    found = tasks_of_one()
+    for number, (task, spec) in enumerate(tasks, 1):
+        found.apply(Numbered("n", number, Submitted(task, spec, NOW)))
+    return found
+
+
+REDO = TaskSpec("x", redo_of="a")
+A_AND_WHO_WAITS = (("a", TaskSpec("x")), ("waits", TaskSpec("x", after=(After("a"),))))
+
+
+def test_a_redo_may_come_before_the_end_that_it_answers() -> None:
+    """Elsewhere the task had ended; here it has not: once it has, the journal tells of the redo."""
+    tasks = tasks_with(*A_AND_WHO_WAITS, ("again", REDO))
+    tasks.apply(Numbered("n", 4, Cancelled("a", NOW)))
+    assert ["a"] == list(tasks.strangers)
+    tasks.parent_known("a", "cancelled", "again")
+    assert {"again": "succeeded"} == tasks.graph.waiting_for("waits")
+
+
+@pytest.mark.parametrize("order", ["bc", "cb"])
+def test_of_two_redos_that_which_the_journal_names_is_waited_for(order: str) -> None:
+    """Two nodes redid one task at the same time: all come to wait for the same redo."""
+    tasks = tasks_with(*A_AND_WHO_WAITS)
+    tasks.apply(Numbered("n", 3, Cancelled("a", NOW)))
+    for number, redo in enumerate(order, 4):
+        tasks.strangers.clear()
+        tasks.apply(Numbered("n", number, Submitted(redo, REDO, NOW)))
+    assert ["a"] == list(tasks.strangers)
+    tasks.parent_known("a", "cancelled", order[0])  # this answer is of before the second came
+    assert {order[0]: "succeeded"} == tasks.graph.waiting_for("waits")
+    tasks.parent_known("a", "cancelled", "c")
+    tasks.parent_known("a", "cancelled", "c")
+    assert {"c": "succeeded"} == tasks.graph.waiting_for("waits")
+
+
+def test_who_waits_for_a_redo_is_asked_again_when_the_redone_turns_out_otherwise() -> None:
+    """It had succeeded after all: nothing waits for its redo, as a queue that starts would see."""
+    tasks = tasks_with(*A_AND_WHO_WAITS)
+    tasks.apply(Numbered("n", 3, Cancelled("a", NOW)))
+    tasks.apply(Numbered("n", 4, Submitted("again", REDO, NOW)))
+    tasks.strangers.clear()
+    tasks.flip(Flip("a", "cancelled", "succeeded"))
+    assert ["a"] == list(tasks.strangers)
+    tasks.parent_known("a", "succeeded", "again")
+    assert ["waits"] == [task for task in offered(tasks) if task == "waits"]
+
+
+def test_what_an_array_runs_after_may_turn_out_otherwise_when_some_of_it_has_begun() -> None:
+    """An element that is to begin again waits like the rest of the array."""
+    array = TaskSpec("x", after=(After("a"),), count=3)
+    tasks = tasks_with(("a", TaskSpec("x")), ("many", array))
+    tasks.apply(Numbered("n", 3, Finished("a", 1, "n", DONE, True)))
+    assert ["many.0", "many.1", "many.2"] == offered(tasks)
+    tasks.apply(Numbered("n", 4, Started("many.0", 1, "n", NOW)))
+    tasks.flip(Flip("a", "succeeded", "cancelled"))
+    tasks.apply(Numbered("n", 5, Lost("many.0", 1, "n", NOW, "its runner ended")))
+    tasks.windows.offer_again()
+    assert [] == offered(tasks)
+    tasks.flip(Flip("a", "cancelled", "succeeded"))
+    assert ["many.0", "many.1", "many.2"] == offered(tasks)
+
+
 # ---- the journal ----
 
 
@@ -264,6 +365,27 @@ def test_an_element_that_was_cancelled_stays_so_when_its_process_ends(journal: J
     assert [("a.0", 0, 3)] == winners(journal)
 
 
+def test_an_element_and_its_array_may_be_cancelled_one_after_the_other(journal: Journal) -> None:
+    """On some nodes the end of what ran comes between the two: on disk they are alike."""
+    begun = Submitted("a", TaskSpec("x", count=2), NOW), Started("a.0", 1, "n", NOW)
+    ended = Finished("a.0", 1, "n", Outcome(NOW, NOW + 1, signal=15, reason="cancelled"), True)
+    write(journal, *begun, Cancelled("a.0", NOW), ended, Cancelled("a", NOW))
+    found = Reads(journal.connection).digest()
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    create(connection, "n")
+    write(Journal(connection, "n"), *begun, Cancelled("a.0", NOW), Cancelled("a", NOW), ended)
+    assert found == Reads(connection).digest()
+    connection.close()
+
+
+def test_what_ran_on_when_its_task_had_succeeded_fails_nothing(journal: Journal) -> None:
+    """After a restart it is ended as before: it gave way, and nobody had cancelled the task."""
+    write(journal, Submitted("t", TaskSpec("x"), NOW), Started("t", 1, "m", NOW))
+    write(journal, Started("t", 2, "n", NOW), Finished("t", 1, "m", DONE, True))
+    [known] = Reads(journal.connection).open_attempts("n")
+    assert STOPPED_AS == known.stop_reason
+
+
 def test_an_array_that_is_cancelled_as_it_ends_is_counted_by_its_elements(
     journal: Journal,
 ) -> None:
@@ -290,6 +412,14 @@ def test_the_redo_of_what_a_live_task_runs_after_is_not_forgotten(journal: Journ
         NOW + 100, 1, journal.vector()
     )
     journal.commit()
+
+
+def test_what_is_left_of_the_retries_is_what_its_owner_knew(journal: Journal) -> None:
+    """That the first attempt failed, elsewhere, may not be here when this node starts again."""
+    spec = TaskSpec("x", retries=1)
+    write(journal, Submitted("t", spec, NOW), Started("t", 2, "n", NOW, "r", 0, hold_if_lost=True))
+    [known] = Reads(journal.connection).open_attempts("n")
+    assert (0, True) == (known.retries_left, known.hold_if_lost)
 
 
 # ---- replication ----

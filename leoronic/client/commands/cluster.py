@@ -20,18 +20,21 @@ from leoronic.core.commands import Cookie, Join, Splits
 
 @click.command("join")
 @node_options
-def join_command(root: str | None, as_json: bool) -> None:
+@click.option("--ghost", is_flag=True, help="For a ghost: a machine that holds no queue.")
+def join_command(root: str | None, as_json: bool, ghost: bool) -> None:
     """Print the line that brings another machine into this cluster, to be pasted there.
 
     It holds the cluster's secret (the cookie): whoever has it can run commands on all nodes.
+    That of a ghost holds a token: whoever has it can be given tasks to run, and nothing else.
     Machines of one network need no addresses, as they find each other; elsewhere they do.
 
     \b
     leoronic join
     leoronic join | ssh attic 'mkdir -p node && cd node && bash'
+    leoronic join --ghost
     """
     with Client(root) as client:
-        answer = client.request(Join())
+        answer = client.request(Join(ghost))
     if as_json:
         say_json(answer)
         return
@@ -41,6 +44,8 @@ def join_command(root: str | None, as_json: bool) -> None:
             "this node can be reached from its own machine only: "
             "for others, start it with `--listen ADDR` of a network"
         )
+    elif ghost:
+        note("paste that into a shell on the other machine, in a folder for its ghost")
     else:
         note(
             "paste that into a shell on the other machine, in a folder for its node; "

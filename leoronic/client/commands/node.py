@@ -39,6 +39,17 @@ def start_command(arguments: tuple[str, ...]) -> None:
     os.execv(sys.executable, [sys.executable, "-P", "-m", "leoronic", "start", *arguments])
 
 
+@click.command(
+    "ghost",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def ghost_command(arguments: tuple[str, ...]) -> None:
+    """Start a ghost here: it runs tasks, and holds no queue."""
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "leoronic.ghost", *arguments])
+
+
 @click.command("status")
 @node_options
 def status_command(root: str | None, as_json: bool) -> None:
