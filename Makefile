@@ -51,7 +51,7 @@ format: env
 	$(BIN)/ruff check --fix .
 
 integration: env
-	$(BIN)/python -m pytest integration --timeout 300
+	$(BIN)/python -m pytest integration --timeout 300 --durations 15
 
 sim: env
 	$(BIN)/python -m leoronic.sim --seeds $(SEEDS)

@@ -81,6 +81,13 @@ class Ghost(Node):
         """Its processes."""
         return [pid for pid in self._marked() if b"leoronic.ghost" in command_of(pid)]
 
+    def pids_by_parent(self) -> list[int]:
+        """The same, found faster: those that its command started, itself included."""
+        assert self.process is not None
+        keeper = self.process.pid
+        path = Path(f"/proc/{keeper}/task/{keeper}/children")
+        return [keeper, *map(int, path.read_text().split())]
+
     def core_pid(self) -> int:
         """Its core: the one that is neither keeper nor runner."""
         keeper = self.keeper_pid()

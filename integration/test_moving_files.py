@@ -209,6 +209,7 @@ def test_what_was_printed_before(a: Node, b: Node, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("x")
     task = {"command": "cat in; seq 5000", "files": ["in"], "cache": True}
     first = run(a, tmp_path, **task)
+    b.wait(first["id"])  # and b has heard of it
     second = run(b, tmp_path, **task)
     assert first["id"] == second["cached_from"]
     expected = told(a, "logs", first["id"])

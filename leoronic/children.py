@@ -190,6 +190,9 @@ def _doors(itself: Itself, info: NodeInfo, nodes: Nodes) -> SupervisorSpec:
             ChildSpec(name="control", factory=control, mailbox_max=MAILBOX_MAX),
             ChildSpec(name="inbox", factory=partial(Inbox, config.root)),
             ChildSpec(name="history", factory=partial(HistoryActor, output, config.retention_s)),
-            ChildSpec(name="carrying", factory=partial(CarryingActor, config.state_dir, nodes)),
+            ChildSpec(
+                name="carrying",
+                factory=partial(CarryingActor, config.state_dir, nodes, config.retention_s),
+            ),
         ),
     )

@@ -1,13 +1,12 @@
-"""Measures everything, prints a table: `python -m integration.bench [--quick] [--only NAME]`.
+"""Measures everything, prints tables: `python -m integration.bench [--quick] [--only NAME]`.
 
-About twenty minutes; a few with --quick. All that it starts it ends.
+What is measured is kept part by part, as soon as a part has ended: nobody needs to have the time
+for all of it at once. All that it starts it ends.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import json
 import signal
 import subprocess
 import sys
@@ -19,7 +18,9 @@ from integration.bench import (
     calm,
     cluster,
     failover,
+    files,
     footprint,
+    ghost,
     healing,
     latency,
     machine,
@@ -30,7 +31,8 @@ from integration.bench import (
     table,
     transfer,
 )
-from integration.bench.figure import Figure
+from integration.bench.install import Unavailable
+from integration.bench.part import Part, read_json, write_json
 from integration.bench.session import Session
 from leoronic.errors import LeoronicError
 
@@ -45,8 +47,11 @@ SECTIONS = {
     "calm": calm.measure,
     "scale": scale.measure,
     "transfer": transfer.measure,
+    "files": files.measure,
+    "ghost": ghost.measure,
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "performance.md"
+FAILURES = (AssertionError, LeoronicError, OSError, Unavailable, subprocess.SubprocessError)
 
 
 def _arguments() -> argparse.Namespace:
@@ -56,65 +61,107 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", choices=tuple(SECTIONS), help="one part; may be repeated"
     )
-    parser.add_argument("--json", metavar="FILE", type=Path, help="all samples, as JSON")
-    parser.add_argument("--write", action="store_true", help=f"put the table into {DOCUMENT.name}")
-    return parser.parse_args()
+    parser.add_argument(
+        "--json", metavar="FILE", type=Path, help="all samples, as JSON; goes on with what is there"
+    )
+    parser.add_argument(
+        "--from",
+        dest="given",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        help="measure nothing, take the parts of this file of an earlier --json; may be repeated",
+    )
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"put the parts into {DOCUMENT.name}; its others stay as they are",
+    )
+    options = parser.parse_args()
+    if options.given and options.only:
+        parser.error("--from measures nothing, so there is nothing to choose with --only")
+    return options
 
 
 def main() -> int:
     """Measure what was asked for. Returns 0 also where goals are missed: the table says so.
 
-    1 if a part could not be measured; then no document is written.
+    1 if a part could not be measured, or not be kept; the others are kept.
     """
     options = _arguments()
     # So that what was started is ended then, too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    figures: list[Figure] = []
-    failed: list[str] = []
-    grown: list[scale.Size] = []
+    if options.given:
+        return 0 if _keep_given(options) else 1
+    failed = False
     with tempfile.TemporaryDirectory(prefix="leoronic-bench-") as name:
-        folder = Path(name)
-        about = machine.describe(folder)
-        before, began = machine.load(), time.monotonic()
         for section in options.only or SECTIONS:
-            # Each with rivals of its own, so that one's leavings are not another's burden.
-            with Session(folder / section, options.quick, options.slow) as session:
-                session.folder.mkdir()
-                session.say(section)
-                try:
-                    figures += SECTIONS[section](session)
-                    grown += session.sizes
-                except (
-                    AssertionError,
-                    LeoronicError,
-                    OSError,
-                    subprocess.SubprocessError,
-                ) as error:
-                    # The other parts are still worth having.
-                    session.say(f"{section} failed: {type(error).__name__}: {error}")
-                    failed.append(section)
-        passed = time.monotonic() - began
-    table_text = table.markdown(figures)
-    text = (
-        f"Measured {time.strftime('%Y-%m-%d')} on {about}; load average {before:.1f} before, "
-        f"{machine.load():.1f} at the end; {passed / 60:.0f} min"
-        f"{', --quick' if options.quick else ''}.\n\n{table_text}"
-    )
-    print(text)
-    if grown:
-        print(f"\n{sizes.markdown(grown)}")
-    if options.json:
-        data: dict[str, object] = {
-            "machine": about,
-            "figures": [figure.as_json() for figure in figures],
-        }
-        data["sizes"] = [dataclasses.asdict(size) for size in grown]
-        options.json.write_text(json.dumps(data, indent=1) + "\n")
-    if options.write and not failed:
-        table.write(DOCUMENT, text)
-        if grown:
-            sizes.write(DOCUMENT, grown)
-    return 1 if failed else 0
+            found = _measured(section, Path(name), options)
+            failed |= found is None or not _keep(found, options)
+    return int(failed)
+
+
+def _measured(section: str, folder: Path, options: argparse.Namespace) -> Part | None:
+    """One part, with rivals of its own: one's leavings are not another's burden."""
+    before, began = machine.load(), time.monotonic()
+    measured_at = time.strftime("%Y-%m-%d %H:%M")
+    with Session(folder / section, options.quick, options.slow) as session:
+        session.folder.mkdir()
+        session.say(section)
+        try:
+            figures = SECTIONS[section](session)
+        except FAILURES as error:
+            # The other parts are still worth having.
+            session.say(f"{section} failed: {type(error).__name__}: {error}")
+            return None
+        minutes = (time.monotonic() - began) / 60
+        asked = {"--quick": options.quick, "--slow": options.slow}
+        return Part(
+            section,
+            machine.describe(folder),
+            measured_at,
+            before,
+            machine.load(),
+            minutes,
+            tuple(option for option, is_asked in asked.items() if is_asked),
+            figures,
+            session.sizes,
+        )
+
+
+def _keep_given(options: argparse.Namespace) -> bool:
+    """Keep what earlier runs have measured; whether that went well. All files are read first."""
+    try:
+        given = [part for path in options.given for part in read_json(path)]
+    except (OSError, ValueError) as error:
+        print(f"python -m integration.bench: {error}", file=sys.stderr)
+        return False
+    unknown = [part.name for part in given if part.name not in SECTIONS]
+    if unknown:
+        print(f"no parts of this benchmark: {', '.join(unknown)}", file=sys.stderr)
+    # Each, also after one that is not kept.
+    kept = [_keep(part, options) for part in given if part.name in SECTIONS]
+    return all(kept) and not unknown
+
+
+def _keep(part: Part, options: argparse.Namespace) -> bool:
+    """Print it, and put it where it was asked for; whether that went well."""
+    print(part.markdown(), end="\n\n", flush=True)
+    if part.sizes:
+        print(sizes.markdown(part.sizes), end="\n\n", flush=True)
+    try:
+        if options.json:
+            there = read_json(options.json) if options.json.exists() else []
+            kept = {old.name: old for old in there} | {part.name: part}
+            write_json(options.json, kept.values())
+        if options.write:
+            if part.sizes:
+                sizes.write(DOCUMENT, part.sizes)
+            table.write_parts(DOCUMENT, {part.name: part.markdown()}, tuple(SECTIONS))
+    except (OSError, ValueError, Unavailable) as error:
+        print(f"{part.name} is not kept: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 if __name__ == "__main__":

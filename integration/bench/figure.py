@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +63,26 @@ class Figure:
                 name: {"missing": found.reason} if isinstance(found, Missing) else found
                 for name, found in self.rivals.items()
             },
+            "more": self.more,
             "goal": None if self.goal is None else {"limit": self.goal.limit, "of": self.goal.of},
             "met": self.met(),
         }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Figure:
+        """What `as_json` gave. Raises KeyError or TypeError if it is something else."""
+        goal = data["goal"]
+        return cls(
+            data["what"],
+            data["unit"],
+            data["ours"],
+            {
+                name: Missing(found["missing"]) if isinstance(found, dict) else found
+                for name, found in data["rivals"].items()
+            },
+            data["more"],
+            None if goal is None else Goal(goal["limit"], goal["of"]),
+        )
 
 
 def format_number(value: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from integration.bench.figure import Figure, Missing, format_number, format_samples
@@ -12,6 +13,7 @@ BEGIN = "<!-- bench: begin, written by `python -m integration.bench --write` -->
 END = "<!-- bench: end -->"
 SIZES_BEGIN = "<!-- sizes: begin, written by `python -m integration.bench --write` -->"
 SIZES_END = "<!-- sizes: end -->"
+_PART = re.compile(r"<!-- part (\w+) -->\n(.*?)\n<!-- end of \1 -->", re.DOTALL)
 
 
 def rows(figure: Figure) -> list[tuple[str, ...]]:
@@ -60,13 +62,38 @@ def aligned(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def replaced(document: str, text: str, begin_mark: str = BEGIN, end_mark: str = END) -> str:
     """The document with `text` between two marks. Raises ValueError if they are not there."""
-    before, begin, rest = document.partition(begin_mark)
-    _, end, after = rest.partition(end_mark)
+    old = begin_mark + between(document, begin_mark, end_mark) + end_mark
+    return document.replace(old, f"{begin_mark}\n{text}\n{end_mark}", 1)
+
+
+def between(document: str, begin_mark: str = BEGIN, end_mark: str = END) -> str:
+    """What is between two marks. Raises ValueError if they are not there."""
+    _, begin, rest = document.partition(begin_mark)
+    found, end, _ = rest.partition(end_mark)
     if not begin or not end:
         raise ValueError(f"the document needs the lines {begin_mark!r} and {end_mark!r}")
-    return f"{before}{begin_mark}\n{text}\n{end_mark}{after}"
+    return found
 
 
-def write(path: Path, text: str, begin_mark: str = BEGIN, end_mark: str = END) -> None:
+def with_parts(document: str, parts: Mapping[str, str], order: Sequence[str]) -> str:
+    """The document with these parts, by name, and those that it has besides, in this order.
+
+    Parts that are not in `order` any more are dropped. Raises ValueError as `between`.
+    """
+    there = dict(_PART.findall(between(document))) | dict(parts)
+    texts = [
+        f"<!-- part {name} -->\n{there[name]}\n<!-- end of {name} -->"
+        for name in order
+        if name in there
+    ]
+    return replaced(document, "\n\n".join(texts))
+
+
+def write_parts(path: Path, parts: Mapping[str, str], order: Sequence[str]) -> None:
+    """Put these parts into the document at `path`; its others stay as they are."""
+    path.write_text(with_parts(path.read_text(), parts, order))
+
+
+def write(path: Path, text: str, begin_mark: str, end_mark: str) -> None:
     """Put `text` between the marks of the document at `path`."""
     path.write_text(replaced(path.read_text(), text, begin_mark, end_mark))

@@ -49,6 +49,8 @@ BUFFERS_MAX = CONNECTIONS_MAX + 4
 WRITERS = 2
 # For so long a node that was asked to call is waited for.
 CALLED_S_MAX = 10.0
+# So often it is looked whether this node can say who it is, after its start.
+STANDING_S = 0.1
 
 
 class BulkClient:
@@ -222,6 +224,18 @@ class BulkClient:
         if node not in self._called:
             self._called[node] = self._loop.call_later(self._called_s_max, self._not_called, node)
             self._ask_to_call(node)
+            if self._standing() is None:
+                self._loop.call_later(STANDING_S, self._look_again, node)
+
+    def _look_again(self, node: str) -> None:
+        """A node that has only just started knows in a moment who it is, and can call itself."""
+        if node not in self._called:
+            return
+        if self._standing() is None:
+            self._loop.call_later(STANDING_S, self._look_again, node)
+        else:
+            self._forget_call(node)
+            self._pump(node)
 
     def _not_called(self, node: str) -> None:
         del self._called[node]

@@ -41,14 +41,6 @@ class Bars:
             self._bars[label] = progress.add_task(label, total=size)
         progress.update(self._bars[label], completed=done, total=size)
 
-    def add(self, label: str, more: int, size: int) -> None:
-        """`more` bytes have come, of `size`."""
-        if self._on:
-            progress = self._started()
-            if label not in self._bars:
-                self._bars[label] = progress.add_task(text.one_line(label), total=size)
-            progress.update(self._bars[label], advance=more, total=size)
-
     def end(self, label: str) -> None:
         """Take a bar away."""
         bar = self._bars.pop(label, None)
@@ -72,12 +64,20 @@ class Bars:
 def _make() -> Progress:
     from rich import progress  # noqa: PLC0415 (only who waits at a terminal pays for it)
     from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    class Speed(progress.ProgressColumn):
+        """In the units of the sizes beside it."""
+
+        def render(self, task: progress.Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{text.size(speed)}/s" if speed else "")
 
     return progress.Progress(
         progress.TextColumn("{task.description}", markup=False),
         progress.BarColumn(),
         progress.DownloadColumn(binary_units=True),
-        progress.TransferSpeedColumn(),
+        Speed(),
         progress.TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,

@@ -51,17 +51,26 @@ COMPARE_EVERY_S = 300.0
 ENDED_MAX = 1024
 # How long an end is kept that belongs to a task of which the node has not heard yet.
 UNKNOWN_S = 120.0
+# And how long something runs that no node knows of: whoever accepted it may come back.
+RUNS_UNKNOWN_S = 600.0
+NOBODYS = "no node knows its task any more"
 UNANSWERED_S_MAX = 60.0
 NEVER_STARTED = "its ghost had no node to tell when it was to start, and it never did"
 NOT_HERE = "the ghost does not have it"
 
 
 class _Pending:
-    """To be written. `append`: who wants it; None: this machine does."""
+    """To be written. `append`: who wants it; None: this machine does.
 
-    def __init__(self, entries: list[Entry], append: Append | None) -> None:
+    `hands_over`: it tells of what runs, as it is told to each clairvoyant.
+    """
+
+    def __init__(
+        self, entries: list[Entry], append: Append | None, *, hands_over: bool = False
+    ) -> None:
         self.entries = entries
         self.append = append
+        self.hands_over = hands_over
         self.unknown_at: float | None = None  # since when its tasks are not known where it is told
 
 
@@ -78,6 +87,7 @@ class GhostJournal:
         self._running: dict[AttemptKey, Started] = {}
         self._ended: dict[AttemptKey, Entry] = {}  # lately, as the journal knows
         self._load: LoadOpen | None = None
+        self._unknown: dict[AttemptKey, float] = {}  # of these that run, since when nobody knows
         self._loaded = False  # the executor knows what ran
         self._fetches: list[FetchSpecs] = []
         self._compares = 0
@@ -134,6 +144,7 @@ class GhostJournal:
         if message.name == "compare":
             self._compare()
         elif message.name == "retry":
+            self._stop_what_is_nobodys()
             for number, pending in self._pending.items():
                 if pending.append is None or pending.unknown_at is not None:
                     self._forward(number, pending)
@@ -219,21 +230,12 @@ class GhostJournal:
 
     def _hand_over(self) -> None:
         """Before all else the journal is told of what runs here: it may not have heard of it."""
-        under_way = {
-            (entry.task, entry.attempt)
-            for pending in self._pending.values()
-            if pending.append is None
-            for entry in pending.entries
-            if isinstance(entry, Started)
-        }
-        starts: list[Entry] = [
-            structs.replace(one, handed=True)
-            for key, one in self._running.items()
-            if key not in under_way
-        ]
+        others = {n: one for n, one in self._pending.items() if not one.hands_over}
+        starts: list[Entry] = [structs.replace(o, handed=True) for o in self._running.values()]
         if starts:
             self._number += 1
-            self._pending = {self._number: _Pending(starts, None), **self._pending}
+            others = {self._number: _Pending(starts, None, hands_over=True), **others}
+        self._pending = others
 
     def _on_appended(self, message: GhostAppended) -> None:
         pending = self._pending.pop(message.number, None)
@@ -242,6 +244,8 @@ class GhostJournal:
         self._answered()
         if self._is_put_off(pending, message):
             return
+        if pending.hands_over:
+            self._note_unknown(pending, message)
         for entry in pending.entries:
             match entry:
                 case Started(task, attempt):
@@ -254,6 +258,22 @@ class GhostJournal:
             append = pending.append
             answer = Appended(append.token, message.refused, message.specs, unknown=message.unknown)
             self._send(append.sender, answer)
+
+    def _note_unknown(self, pending: _Pending, message: GhostAppended) -> None:
+        """Of what runs, that node does not know these tasks (yet): it is told again."""
+        keys = [(one.task, one.attempt) for one in pending.entries if isinstance(one, Started)]
+        unknown = [key for key in keys if key in message.unknown and key in self._running]
+        self._unknown = {key: self._unknown.get(key, self._now) for key in unknown}
+        if unknown:
+            pending.entries = [structs.replace(self._running[key], handed=True) for key in unknown]
+            self._number += 1
+            self._pending[self._number] = pending
+            self._effects.append(SetTimer("retry", self._now + 2 * ANSWER_S))
+
+    def _stop_what_is_nobodys(self) -> None:
+        for key, since in self._unknown.items():
+            if self._now - since > RUNS_UNKNOWN_S and key in self._running:
+                self._send("runner", StopAttempt(*key, NOBODYS))
 
     def _is_put_off(self, pending: _Pending, message: GhostAppended) -> bool:
         """Whether the node does not know yet what ended: its former clairvoyant alone did."""

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from leoronic.core import peer
 from leoronic.core.effects import Effect, Fired, Log, Send, SetTimer
+from leoronic.core.entries import Started
 from leoronic.core.executor_messages import Open, Relaying
 from leoronic.core.ghost_messages import (
     ANSWER_S,
@@ -25,12 +26,15 @@ from leoronic.core.ghost_messages import (
     EndRelay,
     GhostAbout,
     GhostAppend,
+    GhostAppended,
     GhostFetchSpecs,
     GhostIds,
     GhostLoadOpen,
     GhostMessage,
+    GhostOpen,
     GhostPing,
     GhostPong,
+    GhostSpecs,
     GhostStop,
     HangUp,
     Heard,
@@ -45,8 +49,8 @@ from leoronic.core.ghost_messages import (
     Up,
     Welcome,
 )
-from leoronic.core.ghost_routes import read_from_leaf
-from leoronic.core.peer import FromGhost, Offer, PeerMessage, ToGhost
+from leoronic.core.ghost_routes import read_from_leaf, read_to_leaf
+from leoronic.core.peer import Assign, FromGhost, Offer, PeerMessage, ToGhost
 from leoronic.core.queue_messages import Appended, AppendFailed, SpecsFetched, StopOnGhost
 from leoronic.core.relay_attachments import ATTACHED_MAX, Attachment, Attachments
 from leoronic.core.relay_journal import Answer, RelayJournal
@@ -58,6 +62,8 @@ LOOK_S = 1.0
 LATE_S = 2.0
 IDLE_S = 60.0
 REASON_MAX = 200
+OWN_LOOK = 0
+"""No ghost's question has that number: this machine itself asks what runs on it."""
 
 
 class Start:
@@ -207,8 +213,20 @@ class RelayMachine:
         self._send("relay_host", Transmit(connection, message))
 
     def _answer(self, answer: Answer | None) -> None:
-        if answer is not None and self._attached.of(answer[0]) is not None:
-            self._say(*answer)
+        if answer is None:
+            return
+        connection, message = answer
+        attached = self._attached.of(connection)
+        if attached is None:
+            return
+        if isinstance(message, GhostOpen):
+            attached.assign(one.task for one in message.open.attempts)
+            if message.open.life == OWN_LOOK:
+                return
+        elif isinstance(message, GhostSpecs):
+            may = {task: spec for task, spec in message.specs.items() if attached.may_read(task)}
+            message = structs.replace(message, specs=may)
+        self._say(connection, message)
 
     # ---- time ----
 
@@ -273,6 +291,8 @@ class RelayMachine:
         if former is not None:
             self._cut_off(former.connection, "it has a newer connection")
         self._attached.attach(connection, message, self._now)
+        # What it runs already it may read: this is known before what it asks for now is answered.
+        self._journal.load(connection, ghost, GhostLoadOpen(OWN_LOOK))
         about = self._view.members[self._node].about
         now_ms = self._now_ms()
         self._say(connection, Welcome(self._node, about, message.sent_ms, now_ms, self._nodes))
@@ -307,7 +327,28 @@ class RelayMachine:
         if any(entry.node != attached.ghost for entry in message.entries):
             self._cut_off(attached.connection, "it may write only of itself")
         elif message.entries:
-            self._journal.append(attached.connection, message)
+            self._write(attached, message)
+
+    def _write(self, attached: Attachment, message: GhostAppend) -> None:
+        """But what was not assigned by way of this node starts not: a ghost may not choose."""
+        refused = frozenset(
+            (entry.task, entry.attempt)
+            for entry in message.entries
+            if message.want_specs
+            and isinstance(entry, Started)
+            and not attached.may_read(entry.task)
+        )
+        entries = [
+            entry
+            for entry in message.entries
+            if not isinstance(entry, Started) or (entry.task, entry.attempt) not in refused
+        ]
+        if entries:
+            message = structs.replace(message, entries=entries)
+            self._journal.append(attached.connection, message, refused)
+        else:
+            answer = GhostAppended(message.number, refused, refused)
+            self._say(attached.connection, answer)
 
     def _on_load(self, attached: Attachment, message: GhostLoadOpen) -> None:
         self._journal.load(attached.connection, attached.ghost, message)
@@ -340,7 +381,10 @@ class RelayMachine:
     def _on_outward(self, outward: Outward) -> None:
         text, blob = peer.encode(outward.message)
         ghost = outward.ghost
-        if ghost in self._attached.by_ghost:
+        attached = self._attached.by_ghost.get(ghost)
+        if attached is not None:
+            if isinstance(outward.message, Assign):
+                attached.assign(item.task for item in outward.message.items)
             self._hand(ghost, msgspec.Raw(text), blob, stale=False)
             return
         known = None if self._view is None else self._view.ghosts.get(ghost)
@@ -349,8 +393,16 @@ class RelayMachine:
             self._send(f"relay@{known.clairvoyant}", wrapped)
 
     def _on_to_ghost(self, message: ToGhost) -> None:
-        if message.ghost in self._attached.by_ghost:
-            self._hand(message.ghost, message.message, message.blob, stale=message.stale)
+        attached = self._attached.by_ghost.get(message.ghost)
+        if attached is None:
+            return
+        told = read_to_leaf(message.message, message.blob)
+        if isinstance(told, str):
+            self._log("not_handed", ghost=message.ghost, reason=told[:REASON_MAX])
+            return
+        if isinstance(told, Assign):
+            attached.assign(item.task for item in told.items)
+        self._hand(message.ghost, message.message, message.blob, stale=message.stale)
 
     def _hand(self, ghost: str, message: msgspec.Raw, blob: bytes, *, stale: bool) -> None:
         attached = self._attached.by_ghost[ghost]

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from leoronic.core.ghost_messages import ANSWER_S, GONE_S, Attach, GhostsHere
 from leoronic.core.peer import JOURNALS_MAX, GhostTold
 from leoronic.core.view import About
 
 ATTACHED_MAX = 1024
+ASSIGNED_MAX = 20_000
 
 
 class Attachment:
@@ -22,6 +25,17 @@ class Attachment:
         self.heard_at = now
         self.asked_at: float | None = None  # since when nothing was heard that was told something
         self.elsewhere_at: float | None = None  # since when another node is said to have it
+        self._assigned: dict[str, None] = {}  # what it may read
+
+    def assign(self, tasks: Iterable[str]) -> None:
+        """It was told to run these, or runs them: it may read what they are."""
+        self._assigned.update(dict.fromkeys(tasks))
+        while len(self._assigned) > ASSIGNED_MAX:
+            del self._assigned[next(iter(self._assigned))]
+
+    def may_read(self, task: str) -> bool:
+        """Whether that task was assigned to it, as far as this node knows."""
+        return task in self._assigned
 
     def told(self) -> GhostTold:
         """As membership is told of it."""

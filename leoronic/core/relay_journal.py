@@ -33,6 +33,7 @@ from leoronic.core.queue_messages import (
     SpecsFetched,
 )
 from leoronic.core.replication_messages import AwaitCopies, Copied
+from leoronic.core.run import AttemptKey
 
 # Replication answers before that, unless it has begun anew.
 COPIES_S = 3.0
@@ -45,6 +46,7 @@ class _Append(NamedTuple):
     connection: int
     number: int
     ends: bool
+    refused: frozenset[AttemptKey]
 
 
 class _Copying(NamedTuple):
@@ -72,8 +74,8 @@ class RelayJournal:
 
     # ---- asking ----
 
-    def append(self, connection: int, message: GhostAppend) -> None:
-        """Write these."""
+    def append(self, connection: int, message: GhostAppend, refused: frozenset[AttemptKey]) -> None:
+        """Write these. `refused` are starts that the answer is to refuse."""
         entries: list[Entry] = [
             # It is the ghost's own word, though it stands in another's journal.
             structs.replace(entry, told=True) if isinstance(entry, Lost) else entry
@@ -81,7 +83,7 @@ class RelayJournal:
         ]
         self._token += 1
         ends = any(isinstance(entry, Finished | Lost) for entry in entries)
-        self._appends[self._token] = _Append(connection, message.number, ends)
+        self._appends[self._token] = _Append(connection, message.number, ends, refused)
         self._send("journal", Append("relay", self._token, entries, message.want_specs))
 
     def load(self, connection: int, ghost: str, message: GhostLoadOpen) -> None:
@@ -103,7 +105,11 @@ class RelayJournal:
         if known is None:
             return None, -1, 0
         told = GhostAppended(
-            known.number, message.refused, message.unknown, message.specs, message.number
+            known.number,
+            message.refused | known.refused,
+            message.unknown | known.refused,
+            message.specs,
+            message.number,
         )
         answer = (known.connection, told)
         if not known.ends:

@@ -8,7 +8,7 @@ ghost
 │   └── tasks (rest for one)
 │       └── runner (the executor), runner_host (the runner process)
 └── doors (one for one)
-    └── questions, looking (for nodes)
+    └── file_store, questions, looking (for nodes)
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from leoronic.ghost.itself import GhostItself
 from leoronic.ghost.journal import JournalStandIn
 from leoronic.ghost.link import LinkActor, LinkDoor
 from leoronic.ghost.looking import Looking
+from leoronic.ghost.no_files import NoFiles
 from leoronic.ghost.questions import GhostQuestions
 from leoronic.ghost.wire import WireActor
 
@@ -54,6 +55,7 @@ def ghost_tree(itself: GhostItself, stopping: Callable[[], bool]) -> SupervisorS
     doors = SupervisorSpec(
         name="doors",
         children=(
+            ChildSpec(name="file_store", factory=NoFiles),
             ChildSpec(name="questions", factory=questions),
             ChildSpec(name="looking", factory=looking),
         ),

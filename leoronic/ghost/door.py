@@ -53,10 +53,15 @@ from leoronic.wire.token import GHOST
 PROCESS = "relay_process"
 WAITING_MAX = 64
 TAKE_S = 5.0
+REPLACE_S = 0.1
 
 
 class TellConnections(NamedTuple):
     """From a relay machine that has just begun: tell it `RelayUp`, if the process is there."""
+
+
+class _Replace:
+    """Time to take the place of an older process: its supervisor has started by now."""
 
 
 class GhostDoor(Actor):
@@ -87,6 +92,9 @@ class GhostDoor(Actor):
         """From now on ghosts may call."""
         self._relay = self.context.find(self._relay_name)
         self._port.serve((GHOST,), self._take)
+        if (self._state_dir / "relay.sock").exists():
+            # That of a core which was killed: its ghosts wait for answers in vain.
+            self.context.send_after(REPLACE_S, _Replace())
 
     async def stopping(self) -> None:
         """No more of them."""
@@ -110,6 +118,8 @@ class GhostDoor(Actor):
                 await self._passed(message)
             case Ended(connection, reason):
                 await self._relay.cast(HungUp(connection, reason))
+            case _Replace():
+                self.context.spawn(self._start_process(), "start")
             case Attached() | TellConnections():
                 self.context.spawn(self._attached(), "attached")
             case Detached():

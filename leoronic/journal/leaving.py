@@ -20,13 +20,24 @@ from leoronic.journal.database import connect_reader
 TASKS_MAX = 1_000_000
 
 
-def own_live_specs(path: Path, since: float) -> tuple[list[TaskSpec], list[str]]:
-    """Specs, with their ids, of live tasks that this node accepted after `since`, in order.
+class Carried(msgspec.Struct, frozen=True):
+    """A task, with its id, that was accepted at `at` (seconds since the epoch).
+
+    It is submitted again only while nobody can have forgotten how it ended: else it would run
+    twice if it had got around.
+    """
+
+    spec: TaskSpec
+    at: float
+
+
+def own_live_specs(path: Path, since: float) -> tuple[list[Carried], list[str]]:
+    """The live tasks that this node accepted after `since`, in order.
 
     And the ids of those that must not start by themselves again: held ones, and of those with
     `on_loss: hold` what began. What can't be read of a damaged database is left out.
     """
-    found: list[TaskSpec] = []
+    found: list[Carried] = []
     left: list[str] = []
     with contextlib.suppress(sqlite3.DatabaseError):
         connection = connect_reader(path)
@@ -38,7 +49,7 @@ def own_live_specs(path: Path, since: float) -> tuple[list[TaskSpec], list[str]]
 
 
 def read_live_specs(
-    connection: sqlite3.Connection, since: float, found: list[TaskSpec], left: list[str]
+    connection: sqlite3.Connection, since: float, found: list[Carried], left: list[str]
 ) -> None:
     """As `own_live_specs`, adding to `found` and `left` whatever can be read."""
     rows = connection.execute(
@@ -54,4 +65,5 @@ def read_live_specs(
         if held or (began and entry.spec.on_loss == "hold"):
             left.append(entry.task)
         else:
-            found.append(msgspec.structs.replace(entry.spec, id=entry.task))
+            spec = msgspec.structs.replace(entry.spec, id=entry.task)
+            found.append(Carried(spec, entry.at))

@@ -45,7 +45,7 @@ INSERT INTO attempts(task, attempt, node, runner, started_at, start_seq)
 SELECT :task, :attempt, :node, :runner, :at, :seq
 WHERE EXISTS (SELECT 1 FROM tasks WHERE id = :base)
 ON CONFLICT DO UPDATE SET runner = :runner, started_at = :at, start_seq = :seq
-WHERE started_at IS NULL
+WHERE started_at IS NULL OR (:at, :runner) < (started_at, runner)
 """
 DOUBLED = """
 INSERT OR IGNORE INTO doubled SELECT ?1 WHERE EXISTS

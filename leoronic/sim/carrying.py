@@ -46,9 +46,15 @@ class Carrier:
 
     def _look(self) -> None:
         if self._is_ready():
-            self._submit(list(self._node.carried.values()))
+            self._submit([one.spec for one in self._node.carried.values()])
         else:
             self._later(self._look)
+
+    def _drop_the_old(self) -> None:
+        node = self._node
+        assert node.retention is not None
+        since = node.time.wall() - node.retention.keep_s
+        node.carried = {task: one for task, one in node.carried.items() if one.at >= since}
 
     def _is_ready(self) -> bool:
         host = self._node.actors.get("membership")
@@ -59,6 +65,10 @@ class Carrier:
 
     def _submit(self, specs: list[TaskSpec]) -> None:
         """All together; if that is refused, one by one: one may depend on a forgotten task."""
+        self._drop_the_old()
+        specs = [spec for spec in specs if spec.id in self._node.carried]
+        if not specs:
+            return
 
         def told(result: object, error: LeoronicError | None) -> None:
             if isinstance(error, Unavailable):
@@ -68,7 +78,7 @@ class Carrier:
                     self._submit([spec])
             else:
                 for spec in specs:
-                    del self._node.carried[spec.id]
+                    self._node.carried.pop(spec.id, None)
                 if isinstance(result, Accepted) and self._told is not None:
                     self._told([spec.id for spec in specs], self._node.id, result)
 

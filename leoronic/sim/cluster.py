@@ -174,7 +174,7 @@ class Cluster:
         assert self.retention is not None
         carried = node.disk.leave(node.time.wall() - self.retention.keep_s)
         fresh = self._swap(node)
-        fresh.carried = node.carried | {spec.id: spec for spec in carried}
+        fresh.carried = node.carried | {one.spec.id: one for one in carried}
         fresh.time, fresh.files, fresh.remembered = node.time, node.files, node.remembered
         fresh.disk.full, fresh.disk.commit_s = node.disk.full, node.disk.commit_s
         fresh.turn_s, fresh.on_message = node.turn_s, node.on_message

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 
-from leoronic.core.spec import TaskSpec
 from leoronic.journal.database import create
 from leoronic.journal.journal import Journal
-from leoronic.journal.leaving import read_live_specs
+from leoronic.journal.leaving import Carried, read_live_specs
 from leoronic.journal.reads import Reads
 from leoronic.sim.switches import INTACT, Switches
 
@@ -36,9 +35,9 @@ class Disk:
         journal = self.switches.sabotage(Journal(self._connection, self.node_id))
         return journal, Reads(self._connection)
 
-    def leave(self, since: float) -> list[TaskSpec]:
+    def leave(self, since: float) -> list[Carried]:
         """What a node that begins anew takes along: see `own_live_specs`."""
-        found: list[TaskSpec] = []
+        found: list[Carried] = []
         read_live_specs(self._connection, since, found, [])
         return found
 

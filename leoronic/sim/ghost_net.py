@@ -104,7 +104,7 @@ class GhostNet:
                 raise AssertionError(f"not for a wire: {message}")
 
     def from_node(self, node: Machine, message: object) -> None:
-        """To its `relay_host` or `ghost_door`."""
+        """To its `relay_host`."""
         match message:
             case Transmit(taken, said):
                 for one in self._connections:

@@ -107,11 +107,20 @@ class Invariants(Observer):
             case Finished():
                 self.a_task_is_tried_as_often_as_it_says(entry)
             case Lost():
+                self._note_ghost_given_up(entry)
                 self.only_what_cannot_be_accounted_for_is_lost(entry)
                 self.a_loss_is_held_as_the_task_says(entry)
             case _:
                 pass
         self._history.writes(numbered, self.have)
+
+    def _note_ghost_given_up(self, entry: Lost) -> None:
+        """A ghost of which this node has not heard for long need not have been called down."""
+        pair = (self.node.id, entry.node)
+        history = self._history
+        if entry.node in history.ghosts and not entry.told and pair not in history.given_up:
+            history.given_up.add(pair)
+            self.on_given_up(*pair)
 
     def loads_live(self, life: int) -> None:
         """The queue of this life is told what is on disk now."""
@@ -209,6 +218,8 @@ class Invariants(Observer):
         """Where nobody else ran it meanwhile, a task is retried just as often as it says."""
         part = self.facts.part(entry.task)
         run = part.runs.get((entry.attempt, entry.node))
+        if run is None and entry.node in self._history.ghosts:
+            return  # word of its start is kept back until all that came with it can be written
         if run is None or entry.node not in (self.node.id, *self._history.ghosts):
             raise Violation("only what started here ends here", f"{entry}", part.id)
         history = self._history

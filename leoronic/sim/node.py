@@ -20,9 +20,9 @@ from leoronic.core.queue_messages import QueueStarted, Watching
 from leoronic.core.replication_messages import Rejoin
 from leoronic.core.resources import Capacity
 from leoronic.core.run import FromRunner, ToRunner
-from leoronic.core.spec import TaskSpec
 from leoronic.core.view import About
 from leoronic.errors import ActorGone, LeoronicError
+from leoronic.journal.leaving import Carried
 from leoronic.sim.actors import ACTORS, GHOSTS_AFTER, WITH_FILES, about, make_actor
 from leoronic.sim.carrying import Carrier, Told
 from leoronic.sim.clock import Clock, MachineClock
@@ -94,7 +94,7 @@ class SimNode:
         self.gone = False  # for ever
         self.away = False  # until further notice: nobody starts it
         self.retention = retention
-        self.carried: dict[str, TaskSpec] = {}  # by id: what it took along as it began anew
+        self.carried: dict[str, Carried] = {}  # by id: what it took along as it began anew
         self.on_carried: Told | None = None
         self.on_rejoin: Callable[[SimNode, str], None] | None = None
         self.disturbed_at = 0.0
@@ -166,7 +166,7 @@ class SimNode:
         elif to == "discovery":
             assert isinstance(message, Remember)
             self.remembered.update(message.members)
-        elif to in ("relay_host", "ghost_door") and self.ghosts is not None:
+        elif to == "relay_host" and self.ghosts is not None:
             self.ghosts.from_node(self, message)
         elif to == "peers":
             if isinstance(message, GhostIds):

@@ -45,6 +45,8 @@ CLUSTER_DRAIN_S_MAX = 3 * 3600.0
 REST_S_MAX = 75.0
 # After the last task, every table is empty within this time: somebody's clock may be slow.
 FORGET_S_MAX = 150.0
+# A ghost may run what only a node knew that has burned.
+GHOSTS_FORGET_S_MAX = 1000.0
 # How often the world is looked at, to see whether it rests.
 LOOK_S = 0.25
 # What rested for so long at the end rests: nothing may come after it.
@@ -313,7 +315,7 @@ class World:
             check_quiet(node)
         check_agreement(self.cluster)
         self.client.check()
-        until = self.clock.now + FORGET_S_MAX
+        until = self.clock.now + (FORGET_S_MAX if self.ghosts is None else GHOSTS_FORGET_S_MAX)
         while self._leaks():
             if self.clock.now > until:
                 break

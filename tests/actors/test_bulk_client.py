@@ -220,3 +220,20 @@ async def test_files_of_the_working_directory(tmp_path: Path) -> None:
         got = await b.client.read_part("aaa", ".leoronic/cookie", 0)
         assert isinstance(got, Missed)
         assert REFUSED == got.code
+
+
+@on_uvloop
+async def test_who_has_just_started_waits_until_it_knows_who_it_is(tmp_path: Path) -> None:
+    """What it asks for before that comes soon after, though nobody can call it then."""
+    async with two(tmp_path) as (a, b):
+        ref = a.keep(b"data")
+        known = b.client._standing
+        looked: list[None] = []
+
+        def standing() -> object:
+            looked.append(None)
+            return known() if len(looked) > 3 else None
+
+        b.client._standing = standing  # type: ignore[assignment]
+        b.client._ask_to_call = lambda node: None
+        assert await b.client.pull("aaa", b.begin(ref, a), 0) is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,9 +20,13 @@ from leoronic.core.spec import TaskSpec
 from leoronic.errors import BadRequest, Unavailable
 from leoronic.journal.database import open_database
 from leoronic.journal.journal import Journal
+from leoronic.journal.leaving import Carried
 from tests.actors.peered import member, view
 from tests.actors.recorder import Recorder
 from tests.runtime.actors import child, running, until
+
+KEPT_S = 100.0
+NOW = 1_700_000_000.0
 
 
 def with_journal(folder: Path, *tasks: str) -> None:
@@ -80,7 +86,7 @@ def test_a_power_cut_in_between(
             begin_anew(tmp_path, 0.0)
     assert begin_anew(tmp_path, 0.0).startswith("why")
     carried = carrying._decoder.decode((tmp_path / "carried.json").read_bytes())
-    assert ["t1", "t2"] == [spec.id for spec in carried]
+    assert ["t1", "t2"] == [one.spec.id for one in carried]
 
 
 def test_anew_again(tmp_path: Path) -> None:
@@ -90,14 +96,15 @@ def test_anew_again(tmp_path: Path) -> None:
         note_begin_anew(tmp_path, "why")
         begin_anew(tmp_path, 0.0)
     carried = carrying._decoder.decode((tmp_path / "carried.json").read_bytes())
-    assert ["t1", "t2"] == [spec.id for spec in carried]
+    assert ["t1", "t2"] == [one.spec.id for one in carried]
 
 
 class Home:
     """A carrying actor beside a queue that answers by `answer`, in a node that is not ready yet."""
 
-    def __init__(self, folder: Path, *specs: TaskSpec) -> None:
-        carrying.replace_file(folder / "carried.json", carrying._encoder.encode(list(specs)))
+    def __init__(self, folder: Path, *specs: TaskSpec, at: float = NOW) -> None:
+        tasks = [Carried(spec, at) for spec in specs]
+        carrying.replace_file(folder / "carried.json", carrying._encoder.encode(tasks))
         self.path = folder / "carried.json"
         self.nodes = Nodes(lambda: "me", "attic")
         self.answers: list[Exception] = []
@@ -123,7 +130,7 @@ class Home:
 async def carried(home: Home) -> AsyncIterator[Home]:
     async with running(
         child("queue", lambda: home.queue),
-        child("carrying", lambda: CarryingActor(home.path.parent, home.nodes)),
+        child("carrying", lambda: CarryingActor(home.path.parent, home.nodes, KEPT_S)),
     ):
         yield home
 
@@ -131,6 +138,7 @@ async def carried(home: Home) -> AsyncIterator[Home]:
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carrying, "LOOK_S", 0.001)
+    monkeypatch.setattr(time, "time", lambda: NOW)
 
 
 async def test_carried_once_it_has_caught_up(
@@ -166,3 +174,23 @@ async def test_one_that_is_refused(tmp_path: Path) -> None:
     async with carried(home):
         await until(lambda: not home.path.exists())
     assert [["t0"], ["t2"]] == home.taken
+
+
+async def test_what_was_accepted_too_long_ago(tmp_path: Path) -> None:
+    """Others may have done it, and forgotten that: it is not done again."""
+    home = Home(tmp_path, TaskSpec("x", id="old"), at=NOW - KEPT_S - 1)
+    home.see()
+    async with carried(home):
+        await until(lambda: not home.path.exists())
+    assert [] == home.taken
+
+
+async def test_a_file_of_a_version_that_did_not_say_when(tmp_path: Path) -> None:
+    """Its tasks were accepted before it was written."""
+    home = Home(tmp_path)
+    home.path.write_bytes(carrying._encoder.encode([TaskSpec("x", id="t1")]))
+    os.utime(home.path, (NOW, NOW))
+    home.see()
+    async with carried(home):
+        await until(lambda: not home.path.exists())
+    assert [["t1"]] == home.taken

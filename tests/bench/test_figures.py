@@ -84,6 +84,29 @@ def test_the_table_replaces_what_is_between_its_marks() -> None:
         table.replaced("nothing here", "new")
 
 
+def test_a_part_replaces_only_itself() -> None:
+    """Others stay, a new one comes to its place, one that is no part any more is dropped."""
+    order = ("a", "b", "c")
+    document = table.with_parts(
+        f"before\n{table.BEGIN}\nold\n{table.END}\nafter\n", {"c": "C\n\nmore", "a": "A"}, order
+    )
+    assert [("a", "A"), ("c", "C\n\nmore")] == parts_in(document)
+    document = table.with_parts(document, {"b": "B", "a": "A2"}, order)
+    assert [("a", "A2"), ("b", "B"), ("c", "C\n\nmore")] == parts_in(document)
+    assert document == table.with_parts(document, {}, order)
+    assert ("before\n", "\nafter\n") == (
+        document.partition(table.BEGIN)[0], document.partition(table.END)[2],
+    )  # fmt: skip
+    assert [("c", "C\n\nmore")] == parts_in(table.with_parts(document, {}, ("c",)))
+    with pytest.raises(ValueError, match="needs the lines"):
+        table.with_parts("nothing here", {"a": "A"}, order)
+
+
+def parts_in(document: str) -> list[tuple[str, str]]:
+    """Name and text of the parts between the marks."""
+    return table._PART.findall(table.between(document))
+
+
 def test_a_table_has_its_own_marks() -> None:
     """One that is written between other marks leaves the first alone."""
     document = f"{table.BEGIN}\nfigures\n{table.END}\n{table.SIZES_BEGIN}\nold\n{table.SIZES_END}\n"

@@ -10,7 +10,7 @@ from leoronic.core.replication_messages import Body
 from leoronic.core.spec import After, TaskSpec
 from leoronic.journal.database import open_database
 from leoronic.journal.journal import Journal
-from leoronic.journal.leaving import own_live_specs
+from leoronic.journal.leaving import Carried, own_live_specs
 
 
 def written(path: Path, *, close: bool = True) -> str:
@@ -41,10 +41,10 @@ def test_own_live_tasks(tmp_path: Path) -> None:
     """Those that this node accepted, not too long ago, and that have not ended, by their ids."""
     written(tmp_path / "leoronic.db")
     assert [
-        TaskSpec("b", name="n", count=3, id="lives"),
-        TaskSpec("e", after=(After("lives"),), id="runs"),
+        Carried(TaskSpec("b", name="n", count=3, id="lives"), 100.0),
+        Carried(TaskSpec("e", after=(After("lives"),), id="runs"), 101.0),
     ] == own_live_specs(tmp_path / "leoronic.db", 50.0)[0]
-    assert "old" == own_live_specs(tmp_path / "leoronic.db", 0.0)[0][0].id
+    assert "old" == own_live_specs(tmp_path / "leoronic.db", 0.0)[0][0].spec.id
 
 
 def test_what_must_not_start_by_itself(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_what_must_not_start_by_itself(tmp_path: Path) -> None:
     )
     journal.commit()
     opened.connection.close()
-    specs, left = own_live_specs(path, 0.0)
-    assert (["waits"], ["held", "once", "array"]) == ([spec.id for spec in specs], left)
+    found, left = own_live_specs(path, 0.0)
+    assert (["waits"], ["held", "once", "array"]) == ([one.spec.id for one in found], left)
 
 
 def test_after_a_power_cut(tmp_path: Path) -> None:
@@ -78,7 +78,8 @@ def test_after_a_power_cut(tmp_path: Path) -> None:
     for file in tmp_path.glob("leoronic.db*"):
         (cut / file.name).write_bytes(file.read_bytes())
     assert (cut / "leoronic.db-wal").stat().st_size > 0
-    assert ["lives", "runs"] == [spec.id for spec in own_live_specs(cut / "leoronic.db", 50.0)[0]]
+    found, _ = own_live_specs(cut / "leoronic.db", 50.0)
+    assert ["lives", "runs"] == [one.spec.id for one in found]
 
 
 def test_damaged(tmp_path: Path) -> None:
