@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import ssl
 import subprocess
 import sys
@@ -40,11 +41,18 @@ class Ghost(Node):
     """As `Node`; it is asked nothing itself. `token` lets it in."""
 
     def __init__(
-        self, root: Path, token: str, *options: str, prefix: Sequence[str] = (), name: str = ""
+        self,
+        root: Path,
+        token: str,
+        *options: str,
+        prefix: Sequence[str] = (),
+        name: str = "",
+        discovery: bool = False,
     ) -> None:
         super().__init__(root, environment={"LEORONIC_TOKEN": token}, prefix=prefix)
         self.name = name or root.name
-        self.options = [*options, "--name", self.name, "--no-discovery"]
+        alone = () if discovery else ("--no-discovery",)
+        self.options = [*options, "--name", self.name, *alone]
 
     def spawn(self, *options: str) -> subprocess.Popen[bytes]:
         """Run the ghost's command, and wait for nothing."""
@@ -206,3 +214,10 @@ def ip_bytes(pid: int) -> int:
     names, values = [row.split()[1:] for row in rows if row.startswith("IpExt:")]
     found = dict(zip(names, map(int, values), strict=True))
     return found["InOctets"] + found["OutOctets"]
+
+
+def free_place() -> str:
+    """A port of this machine that nobody uses."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{found.getsockname()[1]}"

@@ -107,6 +107,7 @@ class GhostLink:
         self._journals: dict[str, int] = {}
         self._lease = GhostLease()
         self._working = False
+        self._said_busy = True  # what the clairvoyant goes by
         self._told_at = 0.0  # when it was told anything but an answer to a ping
         self._said_at = 0.0
         self._asked_at: float | None = None  # the first ping without an answer
@@ -226,6 +227,7 @@ class GhostLink:
         self._lease = GhostLease()
         self._lease.hear(message.echo_ms, message.at_ms, self._now_ms())
         self._asked_at, self._told_at, self._said_at = None, self._now, self._now
+        self._said_busy = True
         self._effects.append(CancelTimer("answer"))
         self._log("attached", node=message.node, name=message.about.name, address=self._address)
         self._send("journal", Attached(message.node, lost_s))
@@ -243,9 +245,13 @@ class GhostLink:
     def _is_busy(self) -> bool:
         return self._working or self._now < self._told_at + ATTENTIVE_S
 
+    @property
+    def _every_s(self) -> float:
+        """Until the clairvoyant knows that it is not busy, it is pinged as if it were."""
+        return PING_BUSY_S if self._is_busy or self._said_busy else PING_IDLE_S
+
     def _set_tick(self) -> None:
-        every_s = PING_BUSY_S if self._is_busy else PING_IDLE_S
-        due = self._said_at + every_s
+        due = self._said_at + self._every_s
         if self._asked_at is not None:
             due = min(due, self._asked_at + ANSWER_S)
         self._tick_at = max(due, self._now)
@@ -267,8 +273,7 @@ class GhostLink:
         if self._asked_at is not None and self._now >= self._asked_at + ANSWER_S:
             self._lose(f"no answer for {ANSWER_S:g} s")
             return
-        every_s = PING_BUSY_S if self._is_busy else PING_IDLE_S
-        if self._now >= self._said_at + every_s:
+        if self._now >= self._said_at + self._every_s:
             self._ping()
         self._set_tick()
 
@@ -276,7 +281,8 @@ class GhostLink:
         self._said_at = self._now
         if self._asked_at is None:
             self._asked_at = self._now
-        self._say(GhostPing(self._now_ms(), self._is_busy))
+        self._said_busy = self._is_busy
+        self._say(GhostPing(self._now_ms(), self._said_busy))
 
     def _on_pong(self, message: GhostPong) -> None:
         self._lease.hear(message.echo_ms, message.at_ms, self._now_ms())

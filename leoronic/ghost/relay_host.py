@@ -44,6 +44,7 @@ from leoronic.wire.token import GHOST
 STRANGERS_MAX = 64
 CONNECTIONS_MAX = 1024
 UNSENT_BYTES_MAX = 32 * 1024 * 1024
+TOLD_MAX = 1024
 
 _ID = re.compile(r"[a-z0-9]{1,32}")
 
@@ -66,6 +67,7 @@ class RelayHostActor(Actor):
         self._strangers: dict[asyncio.Task[None], socket.socket] = {}
         self._identities: dict[str, RelayIdentity] = {}
         self._made_of: list[str] = []
+        self._told: set[tuple[str, str]] = set()
         self._making = asyncio.Lock()
 
     async def started(self) -> None:
@@ -133,7 +135,7 @@ class RelayHostActor(Actor):
                 await self._open_one(found, decode_preface(line))
         except (LeoronicError, OSError) as error:
             told = error.message if isinstance(error, LeoronicError) else str(error)
-            self.context.log.warning("ghost not connected", reason=told or "no answer in time")
+            self._tell_once(_host(found), told or "no answer in time")
             found.close()
         except asyncio.CancelledError:
             found.close()
@@ -184,6 +186,15 @@ class RelayHostActor(Actor):
         self._open[number] = (ghost, frames)
         self.context.emit(Opened(number, ghost))
 
+    def _tell_once(self, who: str, reason: str) -> None:
+        """It will call again, soon: people are told each reason once."""
+        if (who, reason) in self._told:
+            return
+        if len(self._told) >= TOLD_MAX:
+            self._told.clear()
+        self._told.add((who, reason))
+        self.context.log.warning("ghost not connected", address=who, reason=reason)
+
     # ---- certificates ----
 
     async def _try_identities(self) -> None:
@@ -223,3 +234,11 @@ class RelayHostActor(Actor):
         if self._open.pop(number, None) is not None:
             reason = error.message if isinstance(error, LeoronicError) else str(error or "")
             self.context.emit(Ended(number, reason or "it closed the connection"))
+
+
+def _host(found: socket.socket) -> str:
+    """Where the other end is, as far as can be told."""
+    try:
+        return str(found.getpeername()[0])
+    except (OSError, IndexError, TypeError):
+        return ""

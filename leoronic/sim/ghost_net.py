@@ -178,7 +178,6 @@ class GhostNet:
     def _close(self, one: _Connection, ghost_s: float | None, node_s: float | None) -> None:
         """Each end hears of it within that time; None: it does not, or knows."""
         self._connections.remove(one)
-        self.disturbed_at[one.ghost.id] = self._clock.now
         ghost, node = one.ghost, one.node
 
         def tell_ghost() -> None:
@@ -219,6 +218,7 @@ class GhostNet:
 
     def cut(self, ghost: Machine) -> None:
         """Its connection breaks; each end notices within some time."""
+        self.disturbed_at[ghost.id] = self._clock.now
         for one in [c for c in self._connections if c.ghost is ghost]:
             one.alive = False
             self._close(one, ghost_s=NOTICE_S_MAX, node_s=NOTICE_S_MAX)

@@ -18,20 +18,24 @@ if TYPE_CHECKING:
     from leoronic.sim.node import SimNode
 
 GHOSTS_MAX = 3
-# Whoever is well for so long, and all others with it, must not be given up: the grace, the time to
-# notice that contact is lost, and to call a few nodes that are not there.
-WELL_S = 35.0
+# Whoever is well for so long, and all others with it, must not be given up: it is time enough to
+# notice that contact is lost, and to find another node.
+WELL_S = 15.0
 STRIKES_MAX = 25
 CAPACITIES = (1, 1, 2, 4)
 
 
 class Ghosts:
-    """See the module. `apart` decides, so that the rest of a seed is as it would be without."""
+    """See the module. `apart` decides, so that the rest of a seed is as it would be without.
 
-    def __init__(self, cluster: Cluster, apart: Random) -> None:
+    `only`: no other faults befall them.
+    """
+
+    def __init__(self, cluster: Cluster, apart: Random, only: tuple[str, ...] = ()) -> None:
         self._cluster = cluster
         self._chance = apart
         self._healed = False
+        self._only = only
         self.net = GhostNet(cluster.clock, apart, lambda: list(cluster.nodes))
         self.all: list[SimGhost] = []
         self.watches: dict[str, GhostWatch] = {}
@@ -67,7 +71,7 @@ class Ghosts:
         clock, chance = self._cluster.clock, self._chance
         for ghost in self.all:
             clock.at(chance.random() * 3.0, ghost.start_core)
-        strikes = 0 if peaceful else chance.randint(0, STRIKES_MAX)
+        strikes = 0 if peaceful and not self._only else chance.randint(0, STRIKES_MAX)
         for _ in range(strikes):
             clock.at(chance.random() * length_s, self._strike)
 
@@ -85,7 +89,7 @@ class Ghosts:
             "relay killed": self._kill_relay,
             "clairvoyant killed": lambda: self._kill_clairvoyant(ghost),
         }
-        name = self._chance.choice(list(kinds))
+        name = self._chance.choice(self._only or list(kinds))
         self._cluster.story.tell(self._cluster.clock.now, "fault", f"{name} ({ghost.name})")
         kinds[name]()
 
@@ -136,8 +140,8 @@ class Ghosts:
         If all is well but that its clairvoyant died, it has long found another.
         """
         ghost = next((one for one in self.all if one.id == id), None)
-        if ghost is None or ghost.well_for_s() < WELL_S:
-            return
+        if ghost is None or ghost.well_for_s() < WELL_S or not self.watches[id].running:
+            return  # one that does nothing looks seldom whether its clairvoyant is there
         cluster = self._cluster
         up = [node for node in cluster.nodes if node.up]
         well = [node for node in up if node.well_for_s() >= WELL_S]

@@ -37,6 +37,7 @@ class History:
         self.given_up: set[tuple[str, str]] = set()  # (who, whom), as membership decided
         self.left: set[str] = set()
         self.ghosts: set[str] = set()
+        self.handed = 0  # how often a ghost handed over what runs
         self.destroyed: set[str] = set()
         self.suspicions = 0
         self.forgotten = Forgotten()
@@ -63,6 +64,7 @@ class History:
             case Submitted(task):
                 self._task(task).origins.add(writer)
             case Started(task, attempt, node):
+                self.handed += entry.handed
                 if not self.started(task, attempt, node) or node not in self.ghosts:
                     self.second_runs_are_explained(entry)
                 self._base_runs(task).setdefault((task, attempt, node), "")

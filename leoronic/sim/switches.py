@@ -41,6 +41,7 @@ class Switches:
     retention: bool = False
     files: bool = False
     ghosts: bool = False
+    ghost_faults: tuple[str, ...] = ()
 
     def lets_pass(self, message: object) -> bool:
         """Whether a message that a machine sends is sent."""

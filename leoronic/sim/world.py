@@ -135,7 +135,7 @@ class World:
             and not split
             and apart.random() < GHOSTS_SHARE
         ):
-            self.ghosts = Ghosts(self.cluster, apart)
+            self.ghosts = Ghosts(self.cluster, apart, switches.ghost_faults)
         self.client = Client(self.cluster, chance, maker)
         longest_s = 3600.0 if size == 1 else 180.0 / math.sqrt(size)
         self._length_s = math.exp(chance.uniform(math.log(5.0), math.log(longest_s)))

@@ -4,7 +4,7 @@ It is derived one way, so the cookie cannot be computed from it, nor can the key
 certificate authority. It holds
 
 - `cluster`: the fingerprint of the cookie that it was made of, which is public;
-- `key`: the key of the ghosts' own certificate authority. Nodes take its certificates for `for=ghost`
+- `key`: that of the ghosts' own certificate authority. Nodes take its certificates for `for=ghost`
   only, so a token can neither act as a node nor read the queue;
 - `authority`: the digest of the certificate of the nodes' authority. With it a ghost knows a node
   from somebody else who has such a token.

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from leoronic.actors import following, output_files, output_reading
+from leoronic.actors import following, output_reading, own_output
 from leoronic.core.entries import Finished, Lost, Started
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.run import OutputPart, ReadOutput
@@ -267,10 +267,10 @@ async def test_many_readers_of_what_runs(node: Node, client: Client, monkeypatch
     async with contextlib.AsyncExitStack() as stack:
         many = [await stack.enter_async_context(node.client()) for _ in range(20)]
         numbers = [one.send({"type": "logs", "id": "a"}) for one in many]
-        await until(lambda: len(asked) == output_files.LIVE_READS_MAX)
+        await until(lambda: len(asked) == own_output.LIVE_READS_MAX)
         for _ in range(20):
             await client.ask("show", id="a")
-        assert len(asked) == output_files.LIVE_READS_MAX
+        assert len(asked) == own_output.LIVE_READS_MAX
         gate.set()
         for one, number in zip(many, numbers, strict=True):
             assert b"all" == b"".join(blob for _, blob in (await one.result(number))[:-1])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import msgspec
 import pytest
 
@@ -123,6 +125,22 @@ def test_five_seconds_without_an_answer_is_contact_lost(link: Driven) -> None:
         link.fire("tick")
         assert link.now <= began + ANSWER_S + 0.001
     assert began + ANSWER_S == pytest.approx(link.now)
+
+
+def test_the_clairvoyant_knows_when_it_has_nothing_to_do(link: Driven) -> None:
+    """Else a silence of five seconds would be taken for its end."""
+    attach(link)
+    link.forget()
+    said: list[tuple[float, bool]] = []
+    while len(said) < 4:
+        link.fire("tick")
+        for ping in link.transmitted("wire"):
+            assert isinstance(ping, GhostPing)
+            said.append((link.now, ping.busy))
+            link.tell(Heard(1, GhostPong(ping.sent_ms, 5_000_000 + ping.sent_ms)))
+    assert [True, False, False, False] == [busy for _, busy in said]
+    gaps = [after - before for (before, _), (after, _) in itertools.pairwise(said)]
+    assert [1.0, 30.0, 30.0] == pytest.approx(gaps)
 
 
 def test_an_idle_ghost_says_little(link: Driven) -> None:
