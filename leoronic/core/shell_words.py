@@ -89,7 +89,7 @@ class _Rewriter:
                 part, meant = char, None if char in _EXPANDS else char
                 self._at += 1
             spelt.append(part)
-            value = None if value is None or meant is None else [*value, meant]
+            value = _longer(value, meant)
         found = None if value is None else self._new.get("".join(value))
         self._out.append("".join(spelt) if found is None else shlex.quote(found))
 
@@ -125,7 +125,7 @@ class _Rewriter:
                 part, meant = char, char
                 self._at += 1
             spelt.append(part)
-            value = None if value is None or meant is None else [*value, meant]
+            value = _longer(value, meant)
         spelt.append(text[self._at : self._at + 1])
         self._at += 1
         return "".join(spelt), None if value is None else "".join(value)
@@ -191,6 +191,14 @@ class _Rewriter:
                 if (line.lstrip("\t") if cut else line) == last:
                     break
         self._documents.clear()
+
+
+def _longer(value: list[str] | None, meant: str | None) -> list[str] | None:
+    """The parts of a word's value with one more; None once one of them is not known."""
+    if value is None or meant is None:
+        return None
+    value.append(meant)
+    return value
 
 
 def _closing(text: str, opening: int, level: int = 0) -> int:

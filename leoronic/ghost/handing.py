@@ -8,6 +8,7 @@ import socket
 from leoronic.runtime.unix import connect_unix
 
 HANDED_BYTES_MAX = 1024
+HANDED_S_MAX = 0.5
 
 
 def hand_socket(path: str, found: socket.socket, text: bytes) -> bool:
@@ -31,8 +32,9 @@ def hand_socket(path: str, found: socket.socket, text: bytes) -> bool:
 
 
 def receive_socket(connection: socket.socket, bytes_max: int) -> tuple[socket.socket, bytes] | None:
-    """What was handed by `connection`; None if it was nothing. It does not wait."""
-    connection.setblocking(False)
+    """What was handed by `connection`; None if it was nothing. It waits a moment at most."""
+    # Who hands it has connected, and sends it in the same breath.
+    connection.settimeout(HANDED_S_MAX)
     try:
         text, descriptors, _, _ = socket.recv_fds(connection, bytes_max, 4)
     except OSError:

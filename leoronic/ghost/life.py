@@ -25,8 +25,8 @@ READY = "ready"
 SETTLED_S = 2.0
 # So that `Detach` leaves before the connection is closed.
 LEFT_S = 0.1
-LOOK_S = 0.05
 SEARCH_S = 2.0
+REASONS_MAX = 64
 
 
 class GhostCore:
@@ -91,16 +91,19 @@ class GhostCore:
     # ---- telling ----
 
     async def _tell_search(self, tree: Tree) -> None:
-        """Once, if no node has taken it soon: why not."""
-        await asyncio.sleep(SEARCH_S)
-        try:
-            told = await tree.find("membership").call(AskLink())
-        except LeoronicError:
-            return
-        if not told["clairvoyant"]:
-            self._log.warning(
-                "no clairvoyant yet", reason=told["reason"], candidates=told["candidates"]
-            )
+        """While no node has taken it: why not, each reason once."""
+        said: set[str] = set()
+        while len(said) < REASONS_MAX:
+            await asyncio.sleep(SEARCH_S)
+            try:
+                told = await tree.find("membership").call(AskLink())
+            except LeoronicError:
+                continue
+            reason = told["reason"]
+            if not told["clairvoyant"] and reason not in said:
+                said.add(reason)
+                places = told["candidates"]
+                self._log.warning("no clairvoyant yet", reason=reason, candidates=places)
 
     def _announce(self) -> None:
         """At the first start what people want to know; a core that was restarted only logs."""

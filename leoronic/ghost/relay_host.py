@@ -118,7 +118,6 @@ class RelayHostActor(Actor):
                     self._take(handing)
 
     def _take(self, handing: socket.socket) -> None:
-        # It was sent before the core let go of its end: all is there.
         taken = receive_socket(handing, HANDED_BYTES_MAX)
         if taken is None:
             return

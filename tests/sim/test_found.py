@@ -18,6 +18,7 @@ from leoronic.core.entries import (
     Numbered,
     Started,
     Submitted,
+    encode,
 )
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import Open, OpenAttempt
@@ -36,6 +37,7 @@ from leoronic.core.queue_messages import (
     Offered,
     SubmitSpecs,
 )
+from leoronic.core.replication_messages import Body
 from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import Exited, ExitedMany, Forget, Inventory, Runs
 from leoronic.core.runs import STOPPED_AS
@@ -376,6 +378,22 @@ def test_an_element_and_its_array_may_be_cancelled_one_after_the_other(journal: 
     write(Journal(connection, "n"), *begun, Cancelled("a.0", NOW), Cancelled("a", NOW), ended)
     assert found == Reads(connection).digest()
     connection.close()
+
+
+def test_a_run_that_two_nodes_tell_of_is_alike_on_all() -> None:
+    """A ghost ran one attempt for each side of a split: on disk the order does not matter."""
+    found = set()
+    for order in ((0, 1), (1, 0)):
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        create(connection, "n")
+        journal = Journal(connection, "n")
+        write(journal, Submitted("t", TaskSpec("x"), NOW))
+        starts = [Body(w, 1, encode(Started("t", 1, "g", NOW + d))) for d, w in enumerate("ab")]
+        journal.take([starts[index] for index in order])
+        journal.commit()
+        found.add(Reads(connection).digest())
+        connection.close()
+    assert 1 == len(found)
 
 
 def test_what_ran_on_when_its_task_had_succeeded_fails_nothing(journal: Journal) -> None:
