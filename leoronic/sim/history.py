@@ -114,10 +114,11 @@ class History:
         writers = self._writers.get((task, attempt, node), set())
         return bool(writers & (self.suspected.keys() | self.left | self.destroyed))
 
-    def failures(self, id: str) -> int:
-        """How many runs of this task or element ended and were to be followed by another."""
+    def failures(self, id: str, but: tuple[int, str]) -> int:
+        """How many runs of this task or element, `but` one, ended and were to be followed."""
         runs = self._base_runs(id).items()
-        return sum(task == id and end == "ended" for (task, _, _), end in runs)
+        ended = [run for (task, *run), end in runs if task == id and end == "ended"]
+        return sum(tuple(run) != but for run in ended)
 
     def losses(self, id: str) -> int:
         """How many runs of this task or element were ever given up, by anybody."""
@@ -139,8 +140,8 @@ class History:
             return
         for (task, attempt, node), end in self._base_runs(entry.task).items():
             known = node in self.destroyed or node in self.left or node in self.suspected
-            # Who goes on alone writes that down in the same moment, just after it maybe.
-            known = known or (entry.node, node) in self.given_up
+            # The entry about that may still be on its way to the disk, which is slow or full maybe.
+            known = known or any(whom == node for _, whom in self.given_up)
             if task != entry.task or known:
                 continue
             if end in ("", "final"):

@@ -10,7 +10,7 @@ from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import NodeDown
 from leoronic.core.resources import Capacity, milli
 from leoronic.core.run import AttemptKey, Run
-from leoronic.core.runs import STOPPED_WITH_NODE
+from leoronic.core.runs import STOPPED_AS, STOPPED_WITH_NODE
 from leoronic.core.spec import bash_text
 from leoronic.journal.schema import STATE_CODES
 from leoronic.sim.clock import Clock
@@ -225,7 +225,8 @@ class Invariants(Observer):
         history = self._history
         if run.end or history.disagreed or history.is_twin(entry.task):
             return
-        failures = self._history.failures(entry.task)  # wherever they were
+        # Wherever they were.
+        failures = history.failures(entry.task, (entry.attempt, entry.node))
         cancelled = bool(part.final or part.base.final)
         wanted = entry.outcome.succeeded or failures >= part.base.spec.retries
         if entry.final and not wanted and not cancelled and not _killed(entry.outcome):
@@ -234,7 +235,7 @@ class Invariants(Observer):
                 f"{part.id} gave up after attempt {entry.attempt}, {failures} failures before",
                 part.id,
             )
-        if not entry.final and wanted:
+        if not entry.final and wanted and entry.outcome.reason != STOPPED_AS:
             raise Violation(
                 "retries are bounded", f"{part.id} attempt {entry.attempt} is not final", part.id
             )
