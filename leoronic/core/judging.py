@@ -153,7 +153,10 @@ class Judging:
         members.view_is_due()  # nothing is placed there from now on
 
     def _ask_others(self, peer: Peer, tick: int) -> None:
-        """Ask some who are connected; over the ticks, everybody. First who heard it last."""
+        """Ask some who are connected; over the ticks, everybody. First who heard it last.
+
+        Then those who were not asked yet.
+        """
         members = self._members
         if peer.state == LEFT or (peer.state == DOWN and tick % SEEK_TICKS):
             return
@@ -162,10 +165,13 @@ class Judging:
             return
         others = sorted(p.id for p in members.peers.values() if p.linked and p is not peer)
         count = self._timeouts.probes
-        asked = some_after(peer.id, others, tick * count, count)
-        if peer.vouched_by in others and peer.vouched_by not in asked:
-            asked = [peer.vouched_by, *asked[: count - 1]]
-        for node in asked:
+        if peer.state != DOWN:
+            # Between suspicion and the end of its time there are two ticks: by then all are asked.
+            count = max(count, -(-len(others) // 2))
+        turn = some_after(peer.id, others, tick * count, len(others))
+        known = {*peer.asked, *peer.answered}
+        turn.sort(key=lambda node: (node != peer.vouched_by, node in known))
+        for node in turn[:count]:
             if node not in peer.asked:
                 peer.asked.append(node)
             members.tell(members.peers[node], Probe(members.node, peer.id))
