@@ -177,6 +177,8 @@ def test_keeper_killed(start_node: StartNode, keeper_first: bool) -> None:
     wait_until(lambda: len(node.pids()) == 3, "a new keeper", story=node.tail)
     assert core == node.core_pid()
     new = node.keeper_pid()
+    lock = node.state / "lock"
+    wait_until(lambda: lock.read_text().startswith(f"{new}\n"), "the lock names it")
     kill(core)
     node.wait_ready(BACK_S_MAX)
     assert new == node.keeper_pid()

@@ -168,7 +168,7 @@ def test_a_task_takes_what_another_left(a: Node, b: Node) -> None:
 
 def test_an_output_that_is_not_there(a: Node) -> None:
     """A task that names what another did not leave ends, and says what is missing."""
-    first = submit(a, command="true", outputs=["x"], workdir="private", conditions=on("a"))
+    first = submit(a, command="sleep 1", outputs=["x"], workdir="private", conditions=on("a"))
     second = submit(a, command="cat x", files=[f"task:{first}/x"], conditions=on("b"))
     [task] = a.wait(second, within_s=60.0)
     assert task["state"] in ("failed", "blocked")
@@ -192,6 +192,30 @@ def test_cached(a: Node, b: Node, tmp_path: Path) -> None:
     assert "ran\n" == (tmp_path / "runs").read_text()
     (tmp_path / "in").write_text("other")
     assert run(a, tmp_path, **task)["cached_from"] is None
+
+
+def test_what_others_left_is_no_output(a: Node) -> None:
+    """In the shared folder what is older than the attempt is told of, and not kept."""
+    (a.root / "stale.out").write_text("of another task")
+    time.sleep(0.3)  # the clock of files lags
+    ended = run(a, command="echo x > fresh.out", outputs=["*.out"], conditions=on("a"))
+    assert ["fresh.out"] == [file["path"] for file in ended["outputs"]]
+    assert ["stale.out is older than this attempt: not kept"] == ended["output_problems"]
+
+
+def test_the_output_of_an_element(a: Node, tmp_path: Path) -> None:
+    """It goes to another task, which waits for the array."""
+    array = submit(
+        a, tmp_path, command="echo $LEORONIC_INDEX > out", count=3, outputs=["out"],
+        workdir="private",
+    )  # fmt: skip
+    name = f"task:{array}.2/out"
+    ended = run(a, command=f"cat {name}", files=[name])
+    assert b"2\n" == a.output(ended["id"])
+    with pytest.raises(BadRequest, match="is an array: name an element"):
+        submit(a, tmp_path, command="true", files=[f"task:{array}/out"])
+    with pytest.raises(BadRequest, match="has ended and left no gone, but out"):
+        submit(a, tmp_path, command="true", files=[f"task:{array}.1/gone"])
 
 
 @pytest.mark.parametrize(

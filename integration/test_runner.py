@@ -298,7 +298,7 @@ async def test_private_folder(bench: Bench) -> None:
     """`workdir: private` is a folder for this attempt, gone afterwards."""
     outcome = await bench.run("pwd; ls -A; touch x", workdir="private")
     folder = Path(outcome.stdout.inline.decode().strip())
-    assert bench.config.work_dir.resolve() == folder.parent.resolve()
+    assert bench.config.scratch_dir.resolve() == folder.parent.resolve()
     await bench.until(lambda: not folder.exists(), 3, "the folder's end")
     assert f"{bench.root}\n".encode() == (await bench.run("pwd")).stdout.inline
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from leoronic.beginning import adoption, runner_main, take_lock
+from leoronic.beginning import adoption, renew_lock, runner_main, take_lock
 from leoronic.config import Config, environment, forget_cookie, given_cookie, read_config
 from leoronic.errors import BadRequest
 from leoronic.logs import configure_logs, tell
@@ -40,6 +40,8 @@ def main(arguments: Sequence[str]) -> int:
             lock = take_lock(config)
             # Only now: a node that is adopted has it, and its file or stdin may be gone.
             keep_cookie(config.cookie_path, given_cookie(config))
+        else:
+            renew_lock(lock)
     except BadRequest as error:
         print(f"leoronic: {error.message}", file=sys.stderr)
         return 1

@@ -18,6 +18,7 @@ from leoronic.actors.standing import HANDSHAKE_S_MAX, Standing
 from leoronic.core.addresses import parse_address
 from leoronic.errors import LeoronicError, ProtocolError
 from leoronic.wire.bulk import (
+    AS_GHOST,
     PURPOSES,
     REQUEST_BYTES_MAX,
     Begin,
@@ -25,6 +26,7 @@ from leoronic.wire.bulk import (
     encode,
     judge_begin,
 )
+from leoronic.wire.ghost_identity import AUTHORITY_LINE_BYTES_MAX
 from leoronic.wire.hello import OTHER, Refused, shortened
 from leoronic.wire.preface import LINE_BYTES_MAX, Agreed, Preface, agree, decode_preface
 
@@ -66,10 +68,12 @@ def call(
     *,
     stall_s: float = STALL_S,
 ) -> Opened:
-    """Call `node` at `address` (HOST:PORT), as `me`, for one of `PURPOSES`.
+    """Call `node` at `address` (HOST:PORT), as `me`, for `FILES` or `SERVE_FILES`.
 
     Raises `BulkRefused`, `ProtocolError`, `OSError`.
     """
+    if standing.as_ghost is not None:
+        purpose = AS_GHOST[purpose]
     assert purpose in PURPOSES
     place = parse_address(address)
     found = socket.create_connection((place.host, place.port), CONNECT_S_MAX)
@@ -78,7 +82,8 @@ def call(
         tune_socket(found)
         ours = standing.preface._replace(purpose=purpose)
         found.sendall(ours.encode())
-        theirs = decode_preface(_read_line(found, until))
+        line, rest = _read_line(found, until)
+        theirs = decode_preface(line)
         agreed = agree(ours, theirs)
         if not isinstance(agreed, Agreed):
             raise BulkRefused(agreed.reason)
@@ -87,7 +92,13 @@ def call(
                 f"it runs leoronic {theirs.version} and takes no connection for {purpose} now: if "
                 f"that stays so, update leoronic there (here is {ours.version})"
             )
-        context = standing.identities[agreed.cluster].calling
+        if standing.as_ghost is not None:
+            line, rest = _read_line(found, until, rest, AUTHORITY_LINE_BYTES_MAX)
+            context = standing.as_ghost(line)
+        else:
+            context = standing.identities[agreed.cluster].calling
+        if rest:
+            raise ProtocolError("what speaks there is no leoronic node")
         stream = BulkStream(found, context, server_side=False, stall_s=stall_s)
         certified = stream.secure(until)
         if certified != node:
@@ -118,6 +129,8 @@ def answer(
     socket is closed then.
     """
     try:
+        is_ghost = theirs.purpose in AS_GHOST.values()
+        ghosts = standing.ghosts() if is_ghost else {}
         until = time.monotonic() + HANDSHAKE_S_MAX
         ours = standing.preface._replace(purpose=theirs.purpose)
         found.settimeout(HANDSHAKE_S_MAX)
@@ -125,7 +138,12 @@ def answer(
         agreed = agree(ours, theirs)
         if not isinstance(agreed, Agreed):
             raise BulkRefused(agreed.reason)
-        context = standing.identities[agreed.cluster].called
+        if is_ghost:
+            # The cookies' contexts would take nobody who has only a token, and these nobody else.
+            found.sendall(ghosts[agreed.cluster].line)
+            context = ghosts[agreed.cluster].called
+        else:
+            context = standing.identities[agreed.cluster].called
         stream = BulkStream(found, context, server_side=True, stall_s=stall_s)
         certified = stream.secure(until)
         mine = Begin(me, theirs.purpose, agreed.protocol, ours.protocol_min, ours.protocol_max)
@@ -151,24 +169,23 @@ def told(error: LeoronicError | OSError) -> str:
     return error.strerror or str(error)
 
 
-def _read_line(found: socket.socket, until: float) -> bytes:
-    """The other side's line: nothing follows it before we have spoken again."""
-    data = b""
+def _read_line(
+    found: socket.socket, until: float, data: bytes = b"", bytes_max: int = LINE_BYTES_MAX
+) -> tuple[bytes, bytes]:
+    """The other side's next line, and what came behind it; `data` has come already."""
     while b"\n" not in data:
-        if len(data) > LINE_BYTES_MAX:
+        if len(data) > bytes_max:
             raise ProtocolError("what speaks there is no leoronic node")
         left_s = until - time.monotonic()
         if left_s <= 0:
             raise TimeoutError("it did not finish its greeting in time")
         found.settimeout(left_s)
-        more = found.recv(LINE_BYTES_MAX + 1 - len(data) + 1)
+        more = found.recv(bytes_max + 1 - len(data) + 1)
         if not more:
             raise ConnectionResetError("it closed the connection without a word")
         data += more
     line, _, rest = data.partition(b"\n")
-    if rest:
-        raise ProtocolError("what speaks there is no leoronic node")
-    return line
+    return line, rest
 
 
 def _read_begin(stream: BulkStream, mine: Begin, certified: str) -> Begin:

@@ -22,7 +22,10 @@ from leoronic.blobs.hashing import Bytes as AnyBytes
 from leoronic.blobs.hashing import Corrupt
 from leoronic.errors import BadRequest, LeoronicError, NotFound, ProtocolError
 from leoronic.wire.bulk import (
+    AS_GHOST,
     CORRUPT,
+    GHOST_FILES,
+    GHOST_SERVE,
     NOT_HERE,
     REFUSED,
     REQUEST_BYTES_MAX,
@@ -72,6 +75,8 @@ class BulkServer:
     while that is not known. `on_offered` gets a connection whose other end wants to serve this
     node (see `BulkClient.adopt`). `on_problem(who, reason)` is told why a connection ended that
     should not have, of strangers too, so perhaps often. Both are called on the loop.
+    `is_ghost(id)`, called in threads: whether a ghost of that id is attached somewhere. Ghosts get
+    chunks of blobs, whose digests they must know, and nothing of the directory.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class BulkServer:
         node: Callable[[], str],
         on_offered: Callable[[Opened], None],
         on_problem: Callable[[str, str], None],
+        is_ghost: Callable[[str], bool] = lambda _: False,
         stall_s: float = STALL_S,
         idle_s: float = IDLE_S,
     ) -> None:
@@ -92,6 +98,7 @@ class BulkServer:
         self._node = node
         self._on_offered = on_offered
         self._on_problem = on_problem
+        self._is_ghost = is_ghost
         self._stall_s = stall_s
         self._idle_s = idle_s
         self._loop = asyncio.get_running_loop()
@@ -157,7 +164,10 @@ class BulkServer:
         finally:
             with self._lock:
                 self._strangers.pop(found, None)
-        if theirs.purpose == SERVE_FILES:
+        if theirs.purpose in AS_GHOST.values() and not self._is_ghost(opened.node):
+            opened.refuse("no ghost of that id is attached to a node")
+            return
+        if theirs.purpose in (SERVE_FILES, GHOST_SERVE):
             self._tell(self._on_offered, opened)
             return
         number = self._admit(opened.node)
@@ -166,7 +176,7 @@ class BulkServer:
             return
         try:
             opened.accept()
-            self._serve(number, opened)
+            self._serve(number, opened, chunks_only=theirs.purpose == GHOST_FILES)
         except OSError as error:
             self._problem(opened.node, error)
         finally:
@@ -205,7 +215,7 @@ class BulkServer:
         with self._lock:
             del self._served[number]
 
-    def _serve(self, number: int, opened: Opened) -> None:
+    def _serve(self, number: int, opened: Opened, *, chunks_only: bool = False) -> None:
         stream = opened.stream
         with self._lock:
             if self._closed:
@@ -215,7 +225,10 @@ class BulkServer:
         try:
             while self._waits(stream):
                 json, _ = stream.receive(REQUEST_BYTES_MAX)
-                said, blob = self._answer(decode_request(json), walk)
+                request = decode_request(json)
+                if chunks_only and not isinstance(request, GetChunk):
+                    raise ProtocolError(f"a ghost may not say {type(request).__name__}")
+                said, blob = self._answer(request, walk)
                 stream.send(encode(said), blob)
         except ProtocolError as error:
             with contextlib.suppress(OSError):

@@ -86,6 +86,7 @@ class FileBulk:
         self._node = node
         self._ask_to_call = ask_to_call
         self._places: dict[str, tuple[str, ...]] = {}  # where each node that is there listens
+        self._ghosts: frozenset[str] = frozenset()
         self._client: BulkClient | None = None
         self._server: BulkServer | None = None
         self._under_way = 0
@@ -94,6 +95,7 @@ class FileBulk:
 
     def see(self, view: View) -> None:
         """Who is there, and where."""
+        self._ghosts = frozenset(view.ghosts.keys() - view.members.keys())
         before = self._places
         self._places = {
             node: tuple(_places(member.address, member.about.addresses))
@@ -150,7 +152,7 @@ class FileBulk:
             from leoronic.actors.bulk_client import BulkClient  # noqa: PLC0415 - see the module
 
             self._client = BulkClient(
-                standing=lambda: self._port.standing,
+                standing=self._port.who_i_am,
                 node=self._node,
                 addresses=lambda node: self._places.get(node, ()),
                 ask_to_call=self._ask_to_call,
@@ -201,10 +203,11 @@ class FileBulk:
             self._server = BulkServer(
                 _Served(self._disk, self._found_corrupt),
                 self._disk.root,
-                standing=lambda: self._port.standing,
+                standing=self._port.who_i_am,
                 node=self._node,
                 on_offered=self._offered,
                 on_problem=self._problem,
+                is_ghost=lambda ghost: ghost in self._ghosts,
             )
         return self._server
 

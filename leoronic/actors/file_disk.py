@@ -6,6 +6,8 @@ to spare.
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import shutil
 import threading
@@ -43,6 +45,7 @@ from leoronic.errors import BadRequest, DiskFull, LeoronicError, NotFound
 
 if TYPE_CHECKING:
     from leoronic.actors.file_calls import Makings
+    from leoronic.blobs.globbing import Found, Stamp
     from leoronic.blobs.making import Progress
     from leoronic.blobs.store import BlobStore, Held
 
@@ -53,6 +56,8 @@ RESERVE_BYTES = 1024 * 1024 * 1024
 RESERVE_SHARE = 0.05
 QUOTA_SHARE = 0.1
 READ_BYTES_MAX = 4 * 1024 * 1024
+# So far behind the clock may the times of files be.
+CLOCK_STEP_S = 0.05
 
 Needed = Callable[[Sequence[str]], Set[str]]
 """Those of some digests that the journal needs; to be called in a thread. Raises if it is gone."""
@@ -75,6 +80,7 @@ class FileDisk:
         self._opening = threading.Lock()
         self._store: BlobStore | None = None
         self._found: dict[str, float] = {}  # what should go, and when it was used last then
+        self._placed: dict[AttemptKey, dict[str, Stamp]] = {}
 
     @property
     def store(self) -> BlobStore:
@@ -170,29 +176,32 @@ class FileDisk:
 
     def place(self, message: Place) -> list[object]:
         """The files of an attempt, in a new folder."""
+        from leoronic.blobs.globbing import stamp_of  # noqa: PLC0415 - see the module
         from leoronic.blobs.placing import place  # noqa: PLC0415 - see the module
 
         store, folder = self.store, self.root / message.folder
+        placed: dict[str, Stamp] = {}
         try:
             _remove_tree(folder)
             for file in message.files:
                 place(store, file.digest, self.root, f"{message.folder}/{file.name}", file.mode)
+                placed[file.name] = stamp_of((folder / file.name).lstat())
         except (LeoronicError, OSError) as error:
             shutil.rmtree(folder, ignore_errors=True)
             digests = dict.fromkeys(file.digest for file in message.files)
             missing = tuple(digest for digest in digests if not store.has(digest))
             return [PlaceFailed(message.key, _told(error), missing)]
+        self._placed[message.key] = placed
         return [Placed(message.key)]
 
     def glob_outputs(
         self, message: GlobOutputs, algorithm: str, *, last: bool = True
     ) -> list[object]:
         """Blobs of what an attempt has left. Raises `DiskFull` if it is not the `last` try."""
-        from leoronic.blobs.globbing import OWN_FOLDERS, find  # noqa: PLC0415 - see the module
         from leoronic.blobs.making import make_from_file  # noqa: PLC0415 - see the module
 
         folder = Path(message.folder)
-        found = find(folder, message.globs, OWN_FOLDERS if folder == self.root else ())
+        found = self._find_outputs(message)
         problems, outputs = list(found.problems), []
         algorithm = self.algorithm(algorithm)
         for path in found.paths:
@@ -209,10 +218,17 @@ class FileDisk:
 
     def size_of_outputs(self, message: GlobOutputs) -> int:
         """How much room all of them take."""
-        from leoronic.blobs.globbing import find  # noqa: PLC0415 - see the module
+        return self.size_of(Path(message.folder), self._find_outputs(message).paths)
+
+    def _find_outputs(self, message: GlobOutputs) -> Found:
+        from leoronic.blobs.globbing import OWN_FOLDERS, find  # noqa: PLC0415 - see the module
 
         folder = Path(message.folder)
-        return self.size_of(folder, find(folder, message.globs).paths)
+        skipped = OWN_FOLDERS if folder == self.root else ()
+        # Of what an earlier life of the core placed nothing is known: it is kept if it matches.
+        private = folder == self.root / private_folder(message.key)
+        brought = self._placed.get(message.key, {}) if private else {}
+        return find(folder, message.globs, skipped, since=message.since, brought=brought)
 
     def drop_folders(self, message: DropFolders) -> list[object]:
         """Of attempts that are over."""
@@ -220,18 +236,28 @@ class FileDisk:
             self._drop(key)
         return []
 
-    def drop_other_folders(self, message: DropOtherFolders) -> list[object]:
-        """Left over from an earlier life."""
+    def drop_other_folders(
+        self, message: DropOtherFolders, before: float = math.inf
+    ) -> list[object]:
+        """Left over from an earlier life; what changed after `before` is of an attempt begun since.
+
+        `before` in seconds since the epoch: the runner makes folders, too, and waits for nobody.
+        """
         mine = {Path(private_folder(key)).name for key in message.keys}
+        self._placed = {key: self._placed[key] for key in message.keys if key in self._placed}
         try:
             names = [name for name in os.listdir(self.root / WORK) if name not in mine]  # noqa: PTH208 - names
         except OSError:
             return []
         for name in names:
-            shutil.rmtree(self.root / WORK / name, ignore_errors=True)
+            folder = self.root / WORK / name
+            with contextlib.suppress(FileNotFoundError):
+                if folder.lstat().st_mtime < before - CLOCK_STEP_S:
+                    shutil.rmtree(folder, ignore_errors=True)
         return []
 
     def _drop(self, key: AttemptKey) -> None:
+        self._placed.pop(key, None)
         shutil.rmtree(self.root / private_folder(key), ignore_errors=True)
 
     def find_unneeded(self, message: FindUnneeded, needed: Needed, wanted: int = 0) -> list[object]:

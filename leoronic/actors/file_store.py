@@ -7,6 +7,7 @@ and serves chunks (`file_bulk.py`), and answers the doors (`file_doors.py`).
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Hashable, Sequence, Set
 from concurrent.futures import CancelledError
 from functools import partial
@@ -35,10 +36,11 @@ from leoronic.core.file_effects import (
     RoomWanted,
     UnneededTold,
 )
+from leoronic.core.file_messages import FilesOf
 from leoronic.core.file_store import FileStoreMachine, Start
 from leoronic.core.peer import CallBack
 from leoronic.core.view import View
-from leoronic.errors import DiskFull, LeoronicError, Unavailable
+from leoronic.errors import DiskFull, LeoronicError, Refused, Unavailable
 from leoronic.runtime.actor import NO_REPLY
 from leoronic.runtime.machine import MachineActor
 from leoronic.runtime.ref import Call
@@ -60,7 +62,10 @@ class _Own:
 
 
 class FileStoreActor(MachineActor):
-    """`node` gives the node's id once the journal is open. `work` outlives the actor."""
+    """`node` gives the node's id once the journal is open. `work` outlives the actor.
+
+    `ghost`: see `FileStoreMachine`; its journal needs no blobs, and it cannot be called.
+    """
 
     def __init__(
         self,
@@ -76,9 +81,11 @@ class FileStoreActor(MachineActor):
         self._disk = disk
         self._port = port
         self._work = work
+        self._ghost = ghost
         self._algorithm = "s2"
         self._parts: set[str] = set()  # those that were begun
         self._wanted = 0  # bytes that there was no room for
+        self._others_before = 0.0  # when the executor told which attempts there are
         self._collected: asyncio.Future[None] | None = None  # somebody waits for room
         self._bulk: FileBulk
         self._doors = FileDoors(self, disk)
@@ -110,6 +117,9 @@ class FileStoreActor(MachineActor):
         elif isinstance(message, CallBack):
             self._bulk.call_back(message.node)
             return NO_REPLY
+        elif isinstance(message, FilesOf):
+            # It may be long until the disk's turn comes: what begins meanwhile is not told.
+            self._others_before = time.time()
         elif isinstance(message, RoomWanted):
             self._wanted = max(self._wanted, message.size)
         elif isinstance(message, UnneededTold) and not message.digests:
@@ -159,7 +169,8 @@ class FileStoreActor(MachineActor):
         return await own.answer
 
     def _ask_to_call(self, node: str) -> None:
-        self.perform([Send(f"file_store@{node}", CallBack(self._node()))])
+        if not self._ghost:
+            self.perform([Send(f"file_store@{node}", CallBack(self._node()))])
 
     # ---- the disk ----
 
@@ -185,12 +196,13 @@ class FileStoreActor(MachineActor):
             case DropFolders(keys):
                 self._do(message, disk.drop_folders, keys, [_ALL, _ATTEMPTS])
             case DropOtherFolders():
-                self._do(message, disk.drop_other_folders, [_ATTEMPTS])
+                work = partial(disk.drop_other_folders, before=self._others_before)
+                self._do(message, work, [_ATTEMPTS])
             case FindUnneeded():
                 self._find_unneeded(message)
             case RemoveBlobs(digests):
-                work = partial(disk.remove_blobs, needed=self._needed())
-                self._do(message, work, digests, told=self._has_collected)
+                remove = partial(disk.remove_blobs, needed=self._needed())
+                self._do(message, remove, digests, told=self._has_collected)
             case _:
                 raise TypeError(f"no disk does {message!r}")
 
@@ -306,6 +318,8 @@ class FileStoreActor(MachineActor):
 
     def _needed(self) -> Callable[[Sequence[str]], Set[str]]:
         """Asks the journal, from a thread; what it does not tell may be needed."""
+        if self._ghost:
+            return lambda _: frozenset()
         loop = asyncio.get_running_loop()
 
         def needed(digests: Sequence[str]) -> Set[str]:
@@ -327,12 +341,15 @@ class FileStoreActor(MachineActor):
 
 def _common(view: View) -> str:
     """The algorithm that all can check. Of who was never met in this life it is not known."""
-    known = [member for member in view.members.values() if member.alive or member.about.life]
+    known = [member for member in view.everyone() if member.alive or member.about.life]
     return "b3" if all("b3" in member.about.digests for member in known) else "s2"
 
 
 def _caught(work: Callable[[], Any]) -> Any:
+    """What comes of it, or what is wrong: no file of a task or a client may end the actor."""
     try:
         return work()
     except LeoronicError as error:
         return error
+    except OSError as error:
+        return Refused(error.strerror or str(error))

@@ -59,8 +59,8 @@ class Reading:
             case ReadPage(token, have, after, bytes_max):
                 page = self._reads.entries(have, after, bytes_max)
                 await tell(self._context, "replication", PageRead(token, *page))
-            case Lookup(sender, token, refs, keys):
-                await tell(self._context, sender, self._reads.look_up(token, refs, keys))
+            case Lookup(sender, token, refs, keys, left):
+                await tell(self._context, sender, self._reads.look_up(token, refs, keys, left))
             case LookNeeded(sender, after, limit):
                 found = tuple(self._reads.needed_page(after, limit))
                 last = len(found) < limit

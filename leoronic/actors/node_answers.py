@@ -298,6 +298,10 @@ class NodeAnswers:
             raise Refused(f"nobody is there for it: {'; '.join(skipped.values())}")
         return there, skipped
 
+    def left(self) -> list[str]:
+        """Names of the nodes that were stopped in order, sorted: all nodes are the others."""
+        return sorted(map(self._nodes.name, filter(self._has_left, self._nodes.everyone())))
+
     def _why_unreached(self, node: str) -> str:
         """Why nothing can be started there from here now; empty if it can."""
         why = self._nodes.why_gone(node)

@@ -27,16 +27,21 @@ def check_part(question: ReadPart) -> None:
 
 
 def read_stream(folder: Path, ref: StreamRef, offset: int, limit: int) -> bytes:
-    """Bytes of a kept stream. Raises `Refused` if its file is gone."""
+    """Bytes of a kept stream. Raises `Refused` if its file is gone, or not in `folder`."""
     size = max(0, min(limit, ref.size - offset))
     if ref.inline:
         return ref.inline[offset : offset + size]
     if not size:
         return b""
+    # It may have come from another node, which is not to choose among all files of this machine.
+    if not ref.file or "/" in ref.file or ref.file.startswith("."):
+        raise Refused(f"{ref.file!r} is no file of outputs")
     try:
-        fd = os.open(folder / ref.file, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(folder / ref.file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         raise Refused(f"the output is gone: {ref.file} was removed") from None
+    except OSError as error:
+        raise Refused(f"the output cannot be read: {ref.file}: {error.strerror}") from None
     try:
         return os.pread(fd, size, ref.offset + offset)
     finally:

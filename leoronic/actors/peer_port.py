@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from leoronic.actors.standing import Standing
 from leoronic.wire.preface import Preface
+
+if TYPE_CHECKING:
+    from leoronic.actors.standing import Standing
 
 Take = Callable[[socket.socket, Preface], None]
 """Takes a socket over; its line has come, ours has not been sent. Called on the loop."""
@@ -22,6 +25,10 @@ class PeerPort:
     def __init__(self) -> None:
         self.standing: Standing | None = None
         self._takers: dict[str, Take] = {}
+
+    def who_i_am(self) -> Standing | None:
+        """For a connection that begins now."""
+        return self.standing
 
     def serve(self, purposes: Iterable[str], take: Take) -> None:
         """From now on `take` gets the connections for `purposes`."""

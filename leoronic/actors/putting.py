@@ -84,7 +84,8 @@ class Putting:
         me = self._nodes.name(self._nodes.me)
         # The one asked first, then by name, as `nodes` has them.
         nodes = dict(sorted({**found, **missed}.items(), key=lambda one: (one[0] != me, one[0])))
-        yield {"result": {"files": shown, "nodes": nodes}}, b""
+        left = self._of_nodes.left() if everywhere else []
+        yield {"result": {"files": shown, "nodes": nodes, "left": left}}, b""
 
     async def _make(
         self, command: Put, names: list[str], folder: Path, advance: Advance
@@ -181,8 +182,16 @@ def _names(command: Put) -> list[str]:
         if len(command.files) > 1:
             raise BadRequest("a name of its own is for one file: put them one by one")
         return [checked_name(command.name)]
-    names = [checked_name(posixpath.basename(posixpath.normpath(path))) for path in command.files]
+    names = [_own_name(path) for path in command.files]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         raise BadRequest(f"several files are called {twice[0]}: put them one by one, with --as")
     return names
+
+
+def _own_name(path: str) -> str:
+    """The name that a file has already. Raises `BadRequest`."""
+    name = posixpath.basename(posixpath.normpath(path)) if path.strip() else ""
+    if name in ("", ".", ".."):
+        raise BadRequest(f"{path!r} names no file: nothing was put")
+    return checked_name(name)

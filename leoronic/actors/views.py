@@ -189,8 +189,9 @@ def _left(outcome: Outcome | None) -> dict[str, Any]:
 
 
 def _file_object(file: FileRef) -> dict[str, Any]:
-    """`digest` is None of another task's output, until that has ended."""
-    return {"path": file.path, "size": file.size, "digest": file.digest or None}
+    """`digest` and `size` are None of another task's output: what that leaves is told there."""
+    size = file.size if file.digest else None
+    return {"path": file.path, "size": size, "digest": file.digest or None}
 
 
 def _asked_for(spec: TaskSpec) -> dict[str, Any]:

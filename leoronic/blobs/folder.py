@@ -83,7 +83,8 @@ class BlobFolder:
     def _blobs_in(self, folder: Path) -> Iterator[Stored]:
         found = {entry.name: entry for entry in os.scandir(folder)}
         for name, entry in found.items():
-            if name.endswith((LIST, ".new")) and name.removesuffix(LIST) not in found:
+            alone = name.endswith(LIST) and name.removesuffix(LIST) not in found
+            if alone or name.endswith(".new"):
                 Path(entry.path).unlink(missing_ok=True)
             if digest_named(name) is None or not entry.is_file(follow_symlinks=False):
                 continue

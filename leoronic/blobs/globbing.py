@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,21 @@ FILES_MAX = 10_000
 NAMES_MAX = 1_000_000
 PROBLEMS_MAX = 20
 ANY_DEPTH = "**"
+_SECOND_NS = 1_000_000_000
+
+
+class Stamp(NamedTuple):
+    """What is another once a file was changed."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+def stamp_of(found: os.stat_result) -> Stamp:
+    """That of a file."""
+    return Stamp(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
 class Found(NamedTuple):
@@ -34,13 +50,22 @@ class Found(NamedTuple):
     problems: tuple[str, ...]
 
 
-def find(folder: Path, globs: tuple[str, ...], skipped: tuple[str, ...] = ()) -> Found:
-    """The regular files in `folder` that match any of `globs`; `skipped` names at its top are left.
+def find(
+    folder: Path,
+    globs: tuple[str, ...],
+    skipped: tuple[str, ...] = (),
+    *,
+    since: float = 0.0,
+    brought: Mapping[str, Stamp] = {},
+) -> Found:
+    """The regular files in `folder` that match any of `globs`; `skipped` names at its top are left,
+    and so is what was changed last before `since` (seconds since the epoch), which is told, and
+    what is still as it was `brought`.
 
     `*`, `?` and `[...]` match within a name, `**` any number of folders, and as the last part any
     file below. Names that start with a dot are only matched by a dot. No link is followed.
     """
-    walk = _Walk(globs, frozenset(skipped))
+    walk = _Walk(globs, frozenset(skipped), since, brought)
     try:
         with opened_folder(folder) as fd:
             walk.enter(fd, "", walk.start())
@@ -65,10 +90,19 @@ class _State(NamedTuple):
 class _Walk:
     """One walk, for all globs."""
 
-    def __init__(self, globs: tuple[str, ...], skipped: frozenset[str]) -> None:
+    def __init__(
+        self,
+        globs: tuple[str, ...],
+        skipped: frozenset[str],
+        since: float,
+        brought: Mapping[str, Stamp],
+    ) -> None:
         self.problems: list[str] = []
         self._globs = globs
         self._skipped = skipped
+        self._since_ns = int(since * _SECOND_NS)
+        self._brought = brought
+        self._matched_brought: set[int] = set()
         self._parts: list[list[re.Pattern[str] | None]] = []
         self._matched = [False] * len(globs)
         self._folders: dict[int, str] = {}
@@ -149,24 +183,37 @@ class _Walk:
             os.close(deeper)
 
     def _hit(self, path: str, entry: os.DirEntry[str], hits: set[_State]) -> None:
-        for state in hits:
-            self._matched[state.glob] = True
+        try:
+            found = entry.stat(follow_symlinks=False)
+            kind = kind_of(found.st_mode)
+        except FileNotFoundError:
+            return
+        except OSError as error:  # its folder may be listed, but not gone into
+            self._match(hits)
+            self.problems.append(f"{shown(path)}: {error.strerror or error}")
+            return
+        if path in self._brought and self._brought[path] == stamp_of(found):
+            self._matched_brought.update(state.glob for state in hits)
+            return
+        self._match(hits)
         problem = name_problem(path)
-        if not problem:
-            try:
-                kind = kind_of(entry.stat(follow_symlinks=False).st_mode)
-            except FileNotFoundError:
-                return
-            if kind:
-                problem = f"it is {kind}, and only regular files are kept"
+        if not problem and kind:
+            problem = f"it is {kind}, and only regular files are kept"
         if problem:
             self.problems.append(f"{shown(path)}: {problem}")
+            return
+        if _changed_ns(found) < self._since_ns:
+            self.problems.append(f"{shown(path)} is older than this attempt: not kept")
             return
         if len(self._paths) >= FILES_MAX:
             raise _Enough(
                 f"only the first {FILES_MAX:,} files that match are kept: pack them into one"
             )
         self._paths.append(path)
+
+    def _match(self, hits: set[_State]) -> None:
+        for state in hits:
+            self._matched[state.glob] = True
 
     def found(self) -> Found:
         """What it found."""
@@ -176,11 +223,21 @@ class _Walk:
                 continue
             if (folder := self._folders.get(index)) is not None:
                 problems.append(f"{shown(folder)} is a folder: {shown(folder)}/** names its files")
+            elif index in self._matched_brought:
+                problems.append(
+                    f"{shown(glob)} matches only files that came with the task, unchanged: not kept"
+                )
             else:
                 problems.append(f"no file matches {shown(glob)}")
         if (more := len(problems) - PROBLEMS_MAX) > 0:
             problems = [*problems[:PROBLEMS_MAX], f"and {more} more"]
         return Found(tuple(sorted(self._paths)), tuple(problems))
+
+
+def _changed_ns(found: os.stat_result) -> int:
+    """The latest moment at which the file may have been changed: some disks count whole seconds."""
+    last = max(found.st_mtime_ns, found.st_ctime_ns)
+    return last if last % _SECOND_NS else last + _SECOND_NS
 
 
 def _pattern(part: str) -> re.Pattern[str] | None:

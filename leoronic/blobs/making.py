@@ -176,13 +176,17 @@ def _source(folder: Path, path: str, inside: bool) -> Iterator[int]:
         with opened_folder(folder) as root_fd, parent_of(root_fd, parts) as folder_fd:
             fd = _open_regular(parts[-1], shown(path), folder_fd)
     else:
-        if problem := name_problem(path):
+        if problem := name_problem(path) or _folder_problem(folder):
             raise BadRequest(f"{shown(path)}: {problem}")
         fd = _open_regular(str(folder / path), shown(path), None)
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _folder_problem(folder: Path) -> str:
+    return "its folder has a zero byte in its name" if "\0" in str(folder) else ""
 
 
 def _open_regular(name: str, told: str, folder_fd: int | None) -> int:

@@ -158,7 +158,9 @@ def task(found: Task, now: float, *, colour: bool) -> list[str]:
 def _files(files: Iterable[Any]) -> str:
     """A file a line, with its size; of what is only named, the name."""
     return "\n".join(
-        f"{file['path']} ({text.size(file.get('size'))})" if isinstance(file, dict) else str(file)
+        f"{file['path']} ({text.size(file['size'])})"
+        if file.get("size") is not None
+        else str(file["path"])
         for file in files
     )
 

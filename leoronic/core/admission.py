@@ -10,14 +10,16 @@ import hashlib
 
 import msgspec
 
+from leoronic.core.arrays import split_element
 from leoronic.core.blob import FileRef
 from leoronic.core.entries import Entry, Finished, Submitted
-from leoronic.core.graph import both, find_cycle
+from leoronic.core.graph import both, find_cycle, satisfied
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.queue_messages import Known, LookedUp, SubmitSpecs
-from leoronic.core.spec import After, TaskSpec
+from leoronic.core.spec import After, TaskSpec, element_count
 from leoronic.errors import BadRequest, Conflict
 
+NAMES_SHOWN_MAX = 5
 _ID_LETTERS = 10  # after the first two
 _TOGETHER = 6  # ids made of one digest
 _NEIGHBOURS = 85 * _TOGETHER  # ids that begin alike: whole groups, so that no group is torn
@@ -74,10 +76,16 @@ class Plan:
             inside.add(spec.name)
         wanted = dict.fromkeys(self.claims())
         for spec in self.asked.specs:
-            for after in spec.after:
-                if after.id not in inside:
-                    wanted[after.id] = None
+            for ref in (*(after.id for after in spec.after), *(file.task for file in spec.files)):
+                for one in (ref, _array_of(ref)):
+                    if one and one not in inside:
+                        wanted[one] = None
         return list(wanted)
+
+    def outputs_wanted(self) -> list[str]:
+        """Tasks and elements whose outputs are brought."""
+        specs = self.asked.specs
+        return list({file.task: None for spec in specs for file in spec.files if file.task})
 
     def cache_keys(self) -> list[str]:
         """What earlier tasks may answer for."""
@@ -119,6 +127,8 @@ class Plan:
             inside.setdefault(task, []).append(task)
             if spec.name:
                 inside.setdefault(spec.name, []).append(task)
+        counts = {task: element_count(spec) for task, spec in zip(self.ids, specs, strict=True)}
+        sources = _Sources(inside, counts, answer)
         problems: list[str] = []
         linked: list[TaskSpec] = []
         edges: dict[str, list[str]] = {}
@@ -127,22 +137,9 @@ class Plan:
                 linked.append(spec)
                 continue
             place = f"tasks[{index}].after" if len(specs) > 1 else "after"
-            after: dict[str, After] = {}
-            meant: dict[str, list[str]] = {}
-            for one in spec.after:
-                targets = inside.get(one.id) or [known.id for known in _found(one.id, answer)]
-                meant[one.id] = targets
-                if not targets:
-                    problems.append(f"{place}: no task has the id or name {one.id!r}")
-                elif len(targets) > 1 and one.id not in inside:
-                    problems.append(f"{place}: {one.id!r} fits {len(targets)} tasks; say more")
-                for target in targets:
-                    when = both(after[target].when, one.when) if target in after else one.when
-                    if not when:
-                        problems.append(f"{place}: {one.id!r} cannot both succeed and fail")
-                    after[target] = After(target, when)
+            after = _link_after(spec, place, inside, answer, problems)
             edges[task] = list(after)
-            files = _link_files(spec.files, meant, place.replace("after", "files"), problems)
+            files = sources.link(spec.files, after, place.replace("after", "files"), problems)
             linked.append(msgspec.structs.replace(spec, after=tuple(after.values()), files=files))
         cycle = find_cycle(edges)
         if cycle is not None:
@@ -179,19 +176,111 @@ def _again(outcome: Outcome, now: float) -> Outcome:
     )
 
 
-def _link_files(
-    files: tuple[FileRef, ...], meant: dict[str, list[str]], place: str, problems: list[str]
-) -> tuple[FileRef, ...]:
-    """The same files, with full ids of the tasks whose outputs they are; appends to `problems`."""
-    linked = []
-    for file in files:
-        found = meant.get(file.task, [])
+def _link_after(
+    spec: TaskSpec,
+    place: str,
+    inside: dict[str, list[str]],
+    answer: LookedUp,
+    problems: list[str],
+) -> dict[str, After]:
+    """What a task waits for, by full id; adds `problems`."""
+    after: dict[str, After] = {}
+    brought = {file.task for file in spec.files if file.task}
+    for one in spec.after:
+        targets = _targets(one.id, inside, answer)
+        array = _array_of(one.id)
+        if not targets and array:
+            # An element cannot be waited for, but for its output its whole array can.
+            targets = _targets(array, inside, answer)
+            if targets and one.id not in brought:
+                problems.append(f"{place}: {one.id!r} is an element: wait for the array {array!r}")
+        if not targets:
+            problems.append(f"{place}: no task has the id or name {one.id!r}")
+        elif len(targets) > 1 and one.id not in inside and array not in inside:
+            problems.append(f"{place}: {one.id!r} fits {len(targets)} tasks; say more")
+        for target in targets:
+            if target in after and one.id in brought and one.when == "succeeded":
+                continue  # it follows from the file alone, and something else was said
+            when = both(after[target].when, one.when) if target in after else one.when
+            if not when:
+                problems.append(f"{place}: {one.id!r} cannot both succeed and fail")
+            after[target] = After(target, when)
+    return after
+
+
+class _Sources:
+    """Whose outputs the files of new tasks are.
+
+    `inside` are the new tasks by id and name, `counts` how many elements each of them has.
+    """
+
+    def __init__(
+        self, inside: dict[str, list[str]], counts: dict[str, int | None], answer: LookedUp
+    ) -> None:
+        self._inside = inside
+        self._counts = counts
+        self._answer = answer
+
+    def link(
+        self,
+        files: tuple[FileRef, ...],
+        after: dict[str, After],
+        place: str,
+        problems: list[str],
+    ) -> tuple[FileRef, ...]:
+        """The same files, with full ids of the tasks whose outputs they are; adds `problems`."""
+        linked = []
+        for file in files:
+            task, problem = self._source(file, after) if file.task else ("", "")
+            if problem:
+                problems.append(f"{place}: {file.path}: {problem}")
+            linked.append(msgspec.structs.replace(file, task=task) if task else file)
+        return tuple(linked)
+
+    def _source(self, file: FileRef, after: dict[str, After]) -> tuple[str, str]:
+        """The full id of the task or element that leaves `file`, and what is wrong with it."""
+        ref, element = file.task, None
+        found = _targets(ref, self._inside, self._answer)
+        if not found and (split := split_element(ref)):
+            ref, element = split
+            found = _targets(ref, self._inside, self._answer)
+        if not found:
+            return "", ""  # told of `after`
         if len(found) > 1:
-            problems.append(
-                f"{place}: {file.path}: {file.task!r} fits {len(found)} tasks; give the id of one"
-            )
-        linked.append(msgspec.structs.replace(file, task=found[0]) if found else file)
-    return tuple(linked)
+            return "", f"{ref!r} fits {len(found)} tasks; give the id of one"
+        [task] = found
+        known = next((one for one in _found(ref, self._answer) if one.id == task), None)
+        count = self._counts.get(task, None if known is None else known.elements)
+        if element is None and count is not None:
+            return "", (f"{ref} is an array: name an element of it, as task:{ref}.0/{file.output}")
+        if element is not None and (count is None or element >= count):
+            has = "is no array" if count is None else f"has the elements 0 to {count - 1}"
+            return "", f"there is no element {element}: {ref} {has}"
+        whole = task if element is None else f"{task}.{element}"
+        return whole, self._why_absent(file, known, whole, after.get(task))
+
+    def _why_absent(
+        self, file: FileRef, known: Known | None, whole: str, after: After | None
+    ) -> str:
+        """Why it can never come, if that is known: its task has ended, and left other files."""
+        left = self._answer.left.get(whole)
+        if known is None or left is None or file.output in left or known.redone_as:
+            return ""
+        if after is None or not satisfied(known.state or "", after.when):
+            return ""  # it is blocked, which a redo may mend
+        names = ", ".join(left[:NAMES_SHOWN_MAX]) + (", ..." if len(left) > NAMES_SHOWN_MAX else "")
+        return f"{whole} has ended and left no {file.output}, but {names or 'nothing'}"
+
+
+def _targets(ref: str, inside: dict[str, list[str]], answer: LookedUp) -> list[str]:
+    """Full ids of the tasks that `ref` names."""
+    return inside.get(ref) or [known.id for known in _found(ref, answer)]
+
+
+def _array_of(ref: str) -> str:
+    """If `ref` may be an element: what names its array, else ''."""
+    split = split_element(ref)
+    return "" if split is None else split[0]
 
 
 def _check_redos(specs: list[TaskSpec], answer: LookedUp) -> None:

@@ -59,12 +59,21 @@ def named(files: Iterable[FileRef], *, keep_names: bool) -> tuple[FileRef, ...]:
     if not keep_names:
         names = unique_names(wanted)
     else:
-        names = [kept_name(path) for path in wanted]
+        files = list({_same(file): file for file in reversed(files)}.values())[::-1]
+        names = [kept_name(file.output or file.path) for file in files]
         for i, name in enumerate(names):
-            clash = next((n for n in names[:i] if _in_the_way(n, name)), None)
+            clash = next((n for n in range(i) if _in_the_way(names[n], name)), None)
             if clash is not None:
-                raise ValueError(f"{name} and {clash} cannot both keep their names")
+                raise ValueError(
+                    f"{files[clash].path} and {files[i].path} cannot both keep their names: "
+                    f"they would be {names[clash]} and {name}"
+                )
     return tuple(structs.replace(file, name=name) for file, name in zip(files, names, strict=True))
+
+
+def _same(file: FileRef) -> tuple[str, str, str]:
+    """What is equal if a file is given twice, under one name but spelled otherwise."""
+    return kept_name(file.output or file.path), file.digest, file.task
 
 
 def _in_the_way(one: str, other: str) -> bool:

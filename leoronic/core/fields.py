@@ -379,6 +379,8 @@ def _file(path: str) -> FileRef:
     task, _, output = path.removeprefix("task:").partition("/")
     if not task.strip() or not output:
         raise ValueError('an output of another task is written "task:ID/PATH"')
+    if any(letter in output for letter in "*?["):
+        raise ValueError(f"{path}: no globs here: name each file that the other task leaves")
     return FileRef(path, task=_line_of_text(task, NAME_LENGTH_MAX), output=_inside(output))
 
 

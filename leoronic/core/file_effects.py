@@ -110,11 +110,15 @@ class PlaceFailed(NamedTuple):
 
 
 class GlobOutputs(NamedTuple):
-    """Make blobs of what matches `globs` in `folder` (absolute). Answer: `OutputsMade`."""
+    """Make blobs of what matches `globs` in `folder` (absolute) and was changed at `since` (seconds
+    since the epoch) or later; what was placed for the attempt does not count until it is changed.
+    Answer: `OutputsMade`.
+    """
 
     key: AttemptKey
     folder: str
     globs: tuple[str, ...]
+    since: float = 0.0
 
 
 class OutputsMade(NamedTuple):

@@ -40,12 +40,14 @@ class FilesMissing(NamedTuple):
 class KeepOutputs(NamedTuple):
     """From the executor, of an attempt that ended: keep what matches `globs` in `folder` as blobs.
 
-    `folder` is absolute: the working directory that the attempt had. Answered by `OutputsKept`.
+    `folder` is absolute: the working directory that the attempt had. What was not changed since
+    `since` (seconds since the epoch) is of others, and not kept. Answered by `OutputsKept`.
     """
 
     key: AttemptKey
     folder: str
     globs: tuple[str, ...]
+    since: float = 0.0
 
 
 class OutputsKept(NamedTuple):

@@ -386,7 +386,9 @@ class GhostLink:
                 about = About(node.name, "", 0, addresses=node.addresses)
                 members[node.id] = Member(node.id, about, UP, ready=True)
         if self._stage is Stage.ATTACHED:
-            members[self._node] = Member(self._node, self._node_about, UP, ready=True)
+            members[self._node] = Member(
+                self._node, self._node_about, UP, ready=True, address=self._address
+            )
         self._send(viewer, View(self._ghost, members, self._now))
 
     # ---- questions ----

@@ -14,6 +14,7 @@ FROM_LEAF = frozenset(
         peer.FilesPresent,
         peer.Answered,
         peer.SeekBlobs,
+        peer.KeepBlobs,
         peer.BlobsHere,
         peer.AskChunks,
         peer.ChunkPlan,

@@ -282,12 +282,16 @@ class Committed(msgspec.Struct, frozen=True):
 
 
 class Lookup(msgspec.Struct, frozen=True):
-    """Find tasks by id, name or unique beginning, or by cache key. Answer: `LookedUp`."""
+    """Find tasks by id, name or unique beginning, or by cache key. Answer: `LookedUp`.
+
+    `left`: those of `refs`, or elements of them, whose outputs are asked about, too.
+    """
 
     sender: str
     token: int
     refs: list[str]
     keys: list[str] = []
+    left: list[str] = []
 
 
 class Cached(msgspec.Struct, frozen=True):
@@ -298,20 +302,28 @@ class Cached(msgspec.Struct, frozen=True):
 
 
 class Known(msgspec.Struct, frozen=True):
-    """A task on disk. `state` is None while it lives; `redone_as` is its newest redo, or ''."""
+    """A task on disk. `state` is None while it lives; `redone_as` is its newest redo, or ''.
+
+    `elements`: how many an array has; None for a task that is none.
+    """
 
     id: str
     state: str | None
     redone_as: str = ""
+    elements: int | None = None
 
 
 class LookedUp(msgspec.Struct, frozen=True):
-    """`found[ref]` are the tasks that `ref` names: by id, else by name, else by beginning."""
+    """`found[ref]` are the tasks that `ref` names: by id, else by name, else by beginning.
+
+    `left`: by full id of a task or element that ended, the paths that it left.
+    """
 
     token: int
     found: dict[str, list[Known]]
     specs: dict[str, TaskSpec] = {}
     cached: dict[str, Cached] = {}
+    left: dict[str, tuple[str, ...]] = {}
 
 
 class MatchCommands(msgspec.Struct, frozen=True):

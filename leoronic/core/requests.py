@@ -81,7 +81,8 @@ class Requests:
         if refs or keys:
             token = self._out.next_token()
             self._plans[token] = plan
-            self._out.send("journal", Lookup("queue", token, refs, keys))
+            left = plan.outputs_wanted()
+            self._out.send("journal", Lookup("queue", token, refs, keys, left))
         else:
             self._admit(plan, LookedUp(0, {}))
 

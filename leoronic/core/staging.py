@@ -15,6 +15,8 @@ from leoronic.core.file_messages import KeepOutputs, OutputsKept, PlaceFiles
 from leoronic.core.run import AttemptKey, Exited, Run
 
 STORE = "file_store"
+# The clock that stamps files goes in steps, and lags behind the one that the runner reads.
+STAMP_LAG_S = 0.1
 
 
 class Staging:
@@ -45,9 +47,15 @@ class Staging:
         return None if waiting is None else waiting[0]
 
     def keep(self, exited: Exited, globs: tuple[str, ...], *, private: bool) -> Send:
-        """Have kept what an ended attempt leaves: its end is told after that."""
-        folder = f"{self._root}/{private_folder(exited.key)}" if private else self._root
-        request = KeepOutputs(exited.key, folder, globs)
+        """Have kept what an ended attempt leaves: its end is told after that.
+
+        In the folder that all share, what was there before it began is not its own.
+        """
+        if private:
+            request = KeepOutputs(exited.key, f"{self._root}/{private_folder(exited.key)}", globs)
+        else:
+            since = max(0.0, exited.outcome.started_at - STAMP_LAG_S)
+            request = KeepOutputs(exited.key, self._root, globs, since)
         self._keeping[exited.key] = (exited, request)
         return Send(STORE, request)
 

@@ -330,9 +330,9 @@ class _Reader:
 
 
 def _follow_outputs(fields: dict[str, Any]) -> None:
-    """Who brings another task's output waits for that task to succeed."""
+    """Who brings another task's output waits for that task to succeed, if not told otherwise."""
     after: tuple[After, ...] = fields.get("after", ())
-    waited_for = {one.id for one in after if one.when == "succeeded"}
+    waited_for = {one.id for one in after}
     tasks = [file.task for file in fields.get("files", ()) if file.task]
     more = [After(task) for task in dict.fromkeys(tasks) if task not in waited_for]
     if more:

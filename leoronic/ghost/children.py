@@ -16,14 +16,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from leoronic.actors.file_work import FileWork
 from leoronic.actors.runner import ExecutorActor
 from leoronic.core.run import FromRunner, ToRunner
 from leoronic.core.tree import ChildSpec, SupervisorSpec
+from leoronic.ghost.files import GhostFiles
 from leoronic.ghost.itself import GhostItself
 from leoronic.ghost.journal import JournalStandIn
 from leoronic.ghost.link import LinkActor, LinkDoor
 from leoronic.ghost.looking import Looking
-from leoronic.ghost.no_files import NoFiles
 from leoronic.ghost.questions import GhostQuestions
 from leoronic.ghost.wire import WireActor
 
@@ -44,6 +45,7 @@ def ghost_tree(itself: GhostItself, stopping: Callable[[], bool]) -> SupervisorS
     )
     machine = itself.config.machine
     questions = partial(GhostQuestions, itself.node, machine.name, machine.output_dir, stopping)
+    files = partial(GhostFiles, itself, FileWork())
     looking = partial(
         Looking,
         machine.state_dir / "clairvoyants.json",
@@ -55,7 +57,7 @@ def ghost_tree(itself: GhostItself, stopping: Callable[[], bool]) -> SupervisorS
     doors = SupervisorSpec(
         name="doors",
         children=(
-            ChildSpec(name="file_store", factory=NoFiles),
+            ChildSpec(name="file_store", factory=files, mailbox_max=MAILBOX_MAX),
             ChildSpec(name="questions", factory=questions),
             ChildSpec(name="looking", factory=looking),
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 
 from leoronic import __version__
 from leoronic.actors.runner import measure_capacity
@@ -44,4 +45,5 @@ class GhostItself:
             self.life,
             capacity=self.capacity(),
             tags=sorted(machine.tags),
+            digests=["s2"] if find_spec("blake3") is None else ["b3", "s2"],
         )

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 
-from leoronic.beginning import adoption, runner_main, take_lock
+from leoronic.beginning import adoption, renew_lock, runner_main, take_lock
 from leoronic.config import environment
 from leoronic.errors import BadRequest, LeoronicError
 from leoronic.ghost.config import GhostConfig, forget_secrets, keep_token, read_ghost_config
@@ -37,6 +37,8 @@ def main(arguments: Sequence[str]) -> int:
             lock = take_lock(config.machine)
             # Only now: a ghost that is adopted has it, and its file or stdin may be gone.
             keep_token(config)
+        else:
+            renew_lock(lock)
     except LeoronicError as error:
         print(f"leoronic: {error}", file=sys.stderr)
         return 1

@@ -39,6 +39,11 @@ class GhostStanding:
         self._path = path
         self._made: Certificates | None = None
 
+    @property
+    def made(self) -> Certificates | None:
+        """Those that there are already."""
+        return self._made
+
     async def certificates(self) -> Certificates:
         """Raises `IdentityFailed`."""
         if self._made is None:

@@ -130,22 +130,39 @@ class Reads:
             found = self._known("id >= ? AND id < ? ORDER BY id LIMIT 3", (ref, ref + "\U0010ffff"))
         return found
 
-    def look_up(self, token: int, refs: list[str], keys: Sequence[str] = ()) -> LookedUp:
+    def look_up(
+        self, token: int, refs: list[str], keys: Sequence[str] = (), left: Sequence[str] = ()
+    ) -> LookedUp:
         """The answer to `Lookup`; with a token, the specs of tasks named by their ids as well.
 
-        `keys` are cache keys.
+        `keys` are cache keys, `left` are refs of tasks and elements whose outputs are wanted.
         """
         found = {ref: self.find(ref) for ref in refs}
         exact = [ref for ref, known in found.items() if known and known[0].id == ref]
         same = {key: files.same_before(self._connection, key) for key in keys}
         cached = {key: Cached(*one) for key, one in same.items() if one is not None}
-        return LookedUp(token, found, self.specs(exact) if token else {}, cached)
+        specs = self.specs(exact) if token else {}
+        return LookedUp(token, found, specs, cached, dict(self._left(left, found)))
+
+    def _left(
+        self, refs: Sequence[str], found: dict[str, list[Known]]
+    ) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """Full ids of tasks and elements that have ended, each with the paths that it left."""
+        for ref in refs:
+            known, element = found.get(ref), ""
+            if not known and (split := split_element(ref)):
+                known, element = found.get(split[0]), f".{split[1]}"
+            if known and len(known) == 1 and known[0].state is not None:
+                task = known[0].id + element
+                yield task, tuple(file.path for file in self.left_by(task))
 
     def _known(self, where: str, values: tuple[object, ...]) -> list[Known]:
-        rows = self._connection.execute(f"SELECT id, state FROM tasks WHERE {where}", values)
+        rows = self._connection.execute(
+            f"SELECT id, state, elements FROM tasks WHERE {where}", values
+        )
         return [
-            Known(task, STATE_NAMES.get(state), self._redone_as(task) if state else "")
-            for task, state in rows.fetchall()
+            Known(task, STATE_NAMES.get(state), self._redone_as(task) if state else "", elements)
+            for task, state, elements in rows.fetchall()
         ]
 
     def _redone_as(self, task: str) -> str:

@@ -101,7 +101,7 @@ class RunnerActor(Actor):
             )
         if left := await end_leftovers(self._state_id, LEFTOVERS_S_MAX):
             self.context.log.error("leftovers", pids=left)
-        shutil.rmtree(config.work_dir, ignore_errors=True)
+        shutil.rmtree(config.scratch_dir, ignore_errors=True)
         self._pipes = Pipes(
             self._loop,
             self._guarded,
@@ -261,6 +261,8 @@ class RunnerActor(Actor):
         self._feed(event)
 
     def _spawn(self, run: Run) -> None:
+        # Before it: what the task writes at once is younger than that.
+        started_at = time.time()
         try:
             live = self._starter.start(run, self._warm, self._loop.time(), len(self._live))
         except (OSError, ValueError, spawn.CannotStartError) as error:
@@ -270,7 +272,7 @@ class RunnerActor(Actor):
             self._reaper = self._loop.call_later(REAP_S, self._guarded(self._reap_regularly))
         self._live[live.key] = live
         live.started = self._loop.time()
-        live.started_at = time.time()
+        live.started_at = started_at
         self._attach_soon(live)
         if live.shell is None:
             self._watch_shell(live)

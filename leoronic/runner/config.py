@@ -39,8 +39,13 @@ class RunnerConfig:
 
     @property
     def work_dir(self) -> Path:
-        """Where private working folders are made."""
+        """Where private working folders are that stay: they are the file store's to remove."""
         return self.state_dir / "work"
+
+    @property
+    def scratch_dir(self) -> Path:
+        """Where the other private working folders are: they are the runner's to remove."""
+        return self.state_dir / "scratch"
 
     @property
     def state_id(self) -> str:

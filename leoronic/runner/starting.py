@@ -111,7 +111,8 @@ class Starter:
         run = live.run
         cwd = self._config.root
         if run.workdir == "private":
-            cwd = live.private_dir = self._config.work_dir / f"{run.task}.{run.attempt}"
+            folder = self._config.work_dir if run.keep_folder else self._config.scratch_dir
+            cwd = live.private_dir = folder / f"{run.task}.{run.attempt}"
             cwd.mkdir(parents=True, exist_ok=run.keep_folder)
             if not run.keep_folder:
                 on_failure.callback(shutil.rmtree, cwd, ignore_errors=True)

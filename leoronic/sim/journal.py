@@ -141,8 +141,8 @@ class JournalHost(Mailbox):
 
     def _look_up(self, message: Lookup | FetchSpecs | LookNeeded) -> None:
         match message:
-            case Lookup(sender, token, refs, keys):
-                self.node.send(sender, self.reads.look_up(token, refs, keys))
+            case Lookup(sender, token, refs, keys, left):
+                self.node.send(sender, self.reads.look_up(token, refs, keys, left))
             case FetchSpecs(sender, tasks):
                 self.node.send(sender, SpecsFetched(self.reads.specs(tasks)))
             case LookNeeded(sender, after, limit):

@@ -66,8 +66,8 @@ def fresh_queue(journal: JournalHost, now: float) -> QueueMachine:
             match effect.message:
                 case LoadLive(_, life):
                     messages += load_live(journal.journal, journal.reads, life)
-                case Lookup(_, token, refs, keys):
-                    messages.append(journal.reads.look_up(token, refs, keys))
+                case Lookup(_, token, refs, keys, left):
+                    messages.append(journal.reads.look_up(token, refs, keys, left))
                 case MatchCommands(_, regex):
                     messages.append(CommandsMatched(regex, []))
                 case _:

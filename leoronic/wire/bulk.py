@@ -20,8 +20,13 @@ from leoronic.wire.hello import Refused
 from leoronic.wire.preface import common_protocol
 
 FILES, SERVE_FILES = "files", "serve-files"
-PURPOSES = (FILES, SERVE_FILES)
-"""`files`: who called asks. `serve-files`: who called serves, as it cannot be called itself."""
+GHOST_FILES, GHOST_SERVE = "ghost-files", "ghost-serve"
+AS_GHOST = {FILES: GHOST_FILES, SERVE_FILES: GHOST_SERVE}
+PURPOSES = (*AS_GHOST, *AS_GHOST.values())
+"""`files`: who called asks. `serve-files`: who called serves, as it cannot be called itself.
+
+`AS_GHOST`: what a ghost says instead, so that it is taken as one: it may ask for chunks only.
+"""
 
 NOT_HERE, CORRUPT, BUSY, REFUSED, UNREACHABLE, FAILED = (
     "not_here", "corrupt", "busy", "refused", "unreachable", "failed",

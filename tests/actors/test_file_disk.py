@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,16 @@ def test_folders_of_earlier_lives(disk: FileDisk) -> None:
         (work / name / "inside").mkdir(parents=True)
     disk.drop_other_folders(DropOtherFolders((KEY,)))
     assert ["t1.1"] == [path.name for path in work.iterdir()]
+
+
+def test_folders_of_attempts_begun_since(disk: FileDisk) -> None:
+    """The runner made them after it was told which attempts there are: they stay."""
+    work = disk.root / ".leoronic" / "work"
+    for name in ("old.1", "new.1"):
+        (work / name).mkdir(parents=True)
+    os.utime(work / "old.1", (1000.0, 1000.0))
+    disk.drop_other_folders(DropOtherFolders(()), before=(work / "new.1").stat().st_mtime)
+    assert ["new.1"] == [path.name for path in work.iterdir()]
 
 
 def test_a_disk_that_fails(disk: FileDisk) -> None:

@@ -28,7 +28,7 @@ from leoronic.core.file_messages import (
     PlaceFiles,
 )
 from leoronic.core.view import DOWN, UP, About, AskView, Member, View
-from leoronic.errors import BadRequest, LeoronicError, NotFound, Unavailable
+from leoronic.errors import BadRequest, LeoronicError, NotFound, Refused, Unavailable
 from leoronic.runtime.supervisor import Tree
 from leoronic.wire.bulk import FILES
 from tests.actors.recorder import Recorder
@@ -166,6 +166,25 @@ def test_each_mistake_is_told(tmp_path: Path) -> None:
             assert [False, True, True] == [isinstance(one, LeoronicError) for one in made]
             assert [NotFound, BadRequest] == [type(one) for one in made[1:]]
             assert told[-1][0] == 1
+
+    asyncio.run(story())
+
+
+def test_no_file_ends_the_actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes wrong with a file, or the folder it is looked for in, is an answer."""
+
+    def no_descriptor(*_arguments: object, **_options: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    async def story() -> None:
+        async with node_in(tmp_path) as node:
+            [made] = await node.call(MakeBlobs(tmp_path / "zero\0byte", ("file",)))
+            assert isinstance(made, BadRequest)
+            file = await node.keep("f.txt", b"content")
+            monkeypatch.setattr(node.disk, "read", no_descriptor)
+            with pytest.raises(Refused, match="Too many open files"):
+                await node.call(ReadBlob(file.digest, 0, 100))
+            assert [FilesStarted()] == await node.runner.first_of(1)
 
     asyncio.run(story())
 

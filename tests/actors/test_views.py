@@ -78,7 +78,7 @@ def test_files() -> None:
     shown = task_object("a", row(spec, state="succeeded"), [ended], None, NAMES)
     assert [
         {"path": "in/a", "size": 5, "digest": "s2:1"},
-        {"path": "task:b/c", "size": 0, "digest": None},
+        {"path": "task:b/c", "size": None, "digest": None},
     ] == shown["files"]
     assert [{"path": "out", "size": 7, "digest": "s2:2"}] == shown["outputs"]
     assert (["no file matches *.x"], "other") == (shown["output_problems"], shown["cached_from"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from leoronic.blobs import globbing
-from leoronic.blobs.globbing import OWN_FOLDERS, Found, find
+from leoronic.blobs.globbing import OWN_FOLDERS, Found, find, stamp_of
 
 
 @pytest.fixture
@@ -157,3 +157,36 @@ def test_a_folder_that_is_gone_is_a_problem(tmp_path: Path) -> None:
     found = find(tmp_path / "gone", ("*",))
     assert () == found.paths
     assert "there is no folder" in found.problems[0]
+
+
+def test_a_folder_that_cannot_be_gone_into(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its names can be listed, and nothing more: that is a problem told, not an error."""
+
+    def no_kind(_mode: int) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(globbing, "kind_of", no_kind)
+    assert Found((), ("a.txt: Permission denied",)) == find(folder, ("a.txt",))
+
+
+def test_what_is_older_is_not_kept(folder: Path) -> None:
+    """Files of other tasks in the same folder; when the times say whole seconds, not those."""
+    new = folder / "new.txt"
+    new.touch()
+    since = new.stat().st_ctime + 100.5
+    expected = tuple(
+        f"{name} is older than this attempt: not kept" for name in ("a.txt", "new.txt")
+    )
+    assert Found((), expected) == find(folder, ("*.txt",), since=since)
+    os.utime(new, (since - 0.5, int(since)))
+    found = find(folder, ("*.txt",), since=since)
+    assert Found(("new.txt",), expected[:1]) == found
+
+
+def test_what_was_brought_is_kept_only_if_it_was_changed(folder: Path) -> None:
+    """An input that a glob matches is no output, but one that the task has written to is."""
+    brought = {name: stamp_of((folder / name).stat()) for name in ("a.txt", "b.csv")}
+    (folder / "a.txt").write_text("changed by the task")
+    why = "*.csv matches only files that came with the task, unchanged: not kept"
+    assert Found(("a.txt",), (why,)) == find(folder, ("*.txt", "*.csv"), brought=brought)
+    assert Found(("a.txt",), ()) == find(folder, ("*",), brought=brought)

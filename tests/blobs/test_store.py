@@ -150,8 +150,12 @@ def test_a_list_without_its_blob_is_removed(store: BlobStore, opened, content: b
 def test_what_was_being_made_is_removed_at_the_start(store: BlobStore, opened) -> None:
     """Nobody knows what it was to be."""
     store.folder.new().write_bytes(b"half")
+    store.folder.parts.parent.joinpath("ab").mkdir()
+    half_list = store.folder.parts.parent / "ab" / "s2-ab.list.new"
+    half_list.write_bytes(b"half")
     opened()
     assert [] == list(store.folder.parts.iterdir())
+    assert not half_list.exists()
 
 
 def test_a_file_that_somebody_removed_is_not_here(store: BlobStore) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from fake_node import NODE, Die, Error, FakeNode, Item, reborn
@@ -14,6 +14,7 @@ from ran import Ran
 
 from leoronic.blobs.hashing import digest_bytes, name_of
 from leoronic.client import collecting, thin, upload
+from leoronic.client.connection import Client
 from leoronic.client.saving import PART, Saving
 from leoronic.core.blob import ChunkList, chunk_bytes_for
 from leoronic.core.commands import Get, Put, Submit
@@ -515,11 +516,14 @@ def test_collect_tells_what_it_skips(run: Run, start: Start, tmp_path: Path) -> 
 
 
 def test_collect_names_nodes_that_are_down(run: Run, start: Start, tmp_path: Path) -> None:
-    """Those that left are none."""
+    """Those that left are none, which is told."""
     start(**nodes_of(Folder(a=b"1"), Folder(), Folder(), n2="down", n3="left"))
     ran = run("collect", str(tmp_path))
     assert (1, "attic1: 1 file, 1 B\nattic2: 0 files, 0 B\n") == (ran.code, ran.out)
-    assert "leoronic: attic2: it is down: collect again when it is back\n" == ran.err
+    assert (
+        "leoronic: not asked: attic3 has left\n"
+        "leoronic: attic2: it is down: collect again when it is back\n"
+    ) == ran.err
     told = json.loads(run("collect", str(tmp_path), "--json").out)["nodes"]
     assert {"files": 0, "bytes": 0, "unchanged": 1, "problems": []} == told["attic1"]
     assert ["attic1", "attic2"] == list(told)
@@ -605,3 +609,29 @@ def test_names_are_of_any_length(tmp_path: Path) -> None:
     part.write(b"1", 0)
     part.finish(0o644)
     assert b"1" == (tmp_path / name).read_bytes()
+
+
+def test_put_names_those_that_have_left(run: Run, start: Start) -> None:
+    """They are no failure."""
+    file = {"path": "x", "name": "x", "size": 3, "digest": "s2:1"}
+    nodes = {"attic": {"placed": ["x"], "problems": []}}
+    told = {"files": [file], "nodes": nodes, "left": ["gamma"]}
+    start(put=lambda c, _: iter([told]))
+    ran = run("put", "x")
+    assert (0, "leoronic: not asked: gamma has left\n") == (ran.code, ran.err)
+
+
+def test_what_is_not_known_when_it_is_interrupted(run: Run, start: Start, tmp_path: Path) -> None:
+    """Whether it was put, or submitted, says who asked last: so it is told what to do."""
+
+    def interrupted(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    tasks = tmp_path / "tasks"
+    tasks.write_text("{}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Client, "next_answer", interrupted)
+        start(put=lambda c, _: iter([{}]), submit=lambda c, _: ONE)
+        assert "put it again" in run("put", "x").err
+        for words in (["-f", str(tasks)], ["--", "true"], ["--file", "x", "--", "true"]):
+            assert "or do it again with --id" in run("submit", *words).err

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from leoronic.core.admission import Plan, make_ids
+from leoronic.core.blob import FileRef
 from leoronic.core.entries import Submitted
 from leoronic.core.queue_messages import Known, LookedUp, SubmitSpecs
 from leoronic.core.spec import After, TaskSpec
@@ -126,3 +128,81 @@ def test_a_task_is_redone_once() -> None:
     with pytest.raises(Conflict, match="a cannot be redone twice"):
         plan(again, again).resolve(answer(a=[Known("a", "failed")]), "s", 1, 0.0)
     assert 1 == plan(again).resolve(answer(a=[Known("a", "failed")]), "s", 1, 0.0)
+
+
+# ---- outputs of other tasks ----
+
+
+def brings(ref: str, *after: After, path: str = "out") -> TaskSpec:
+    """A task with a file `task:ref/path`, as validation hands it on."""
+    file = FileRef(f"task:{ref}/{path}", task=ref, output=path)
+    return TaskSpec("x", files=(file,), after=(*after, After(ref)))
+
+
+def test_an_element_s_output() -> None:
+    """It waits for the whole array, of which nothing else need be said."""
+    one = plan(brings("ar.2"))
+    assert ["ar.2", "ar"] == one.references()
+    assert ["ar.2"] == one.outputs_wanted()
+    one.resolve(answer(ar=[Known("array", None, elements=3)]), "s", 1, 0.0)
+    [entry] = one.entries
+    assert isinstance(entry, Submitted)
+    assert ("array.2", (After("array"),)) == (entry.spec.files[0].task, entry.spec.after)
+
+
+def test_an_element_s_output_in_one_batch() -> None:
+    """The array need not be known to anybody yet."""
+    two = plan(TaskSpec("x", name="ar", count=3), brings("ar.2"))
+    array = make_ids("s", 1, 1)[0]
+    two.resolve(answer(), "s", 1, 0.0)
+    last = two.entries[-1]
+    assert isinstance(last, Submitted)
+    assert (f"{array}.2", (After(array),)) == (last.spec.files[0].task, last.spec.after)
+
+
+@pytest.mark.parametrize(
+    ("ref", "told"),
+    [
+        ("ar", "files: task:ar/out: ar is an array: name an element of it, as task:ar.0/out"),
+        ("ar.3", "files: task:ar.3/out: there is no element 3: ar has the elements 0 to 2"),
+        ("one.0", "files: task:one.0/out: there is no element 0: one is no array"),
+        ("no.0", "after: no task has the id or name 'no.0'"),
+        ("old", "files: task:old/out: old has ended and left no out, but a, b"),
+    ],
+)
+def test_outputs_that_there_cannot_be(ref: str, told: str) -> None:
+    """They refuse the submission, with the reason."""
+    known = answer(
+        ar=[Known("ar", None, elements=3)],
+        one=[Known("one", None)],
+        old=[Known("old", "succeeded")],
+    )
+    with pytest.raises(BadRequest) as caught:
+        plan(brings(ref)).resolve(structs.replace(known, left={"old": ("a", "b")}), "s", 1, 0.0)
+    assert told == caught.value.message
+
+
+def test_what_a_failed_task_may_yet_leave() -> None:
+    """It blocks what waits for its success, which a redo mends: that is not refused."""
+    known = answer(old=[Known("old", "failed")])
+    one = plan(brings("old"))
+    one.resolve(structs.replace(known, left={"old": ()}), "s", 1, 0.0)
+    assert 1 == len(one.entries)
+
+
+def test_an_element_cannot_be_waited_for() -> None:
+    """Unless for its output."""
+    with pytest.raises(BadRequest, match=r"'ar\.1' is an element: wait for the array 'ar'"):
+        plan(TaskSpec("x", after=(After("ar.1"),))).resolve(
+            answer(ar=[Known("ar", None, elements=3)]), "s", 1, 0.0
+        )
+
+
+def test_what_is_said_of_a_task_holds_for_its_output() -> None:
+    """Also if it is said by another name: that it must succeed follows only if nothing is said."""
+    one = plan(brings("abc", After("abcdef", "ended")))
+    found = [Known("abcdef", None)]
+    one.resolve(answer(abc=found, abcdef=found), "s", 1, 0.0)
+    [entry] = one.entries
+    assert isinstance(entry, Submitted)
+    assert (After("abcdef", "ended"),) == entry.spec.after

@@ -16,7 +16,7 @@ FOLDER = f"{ROOT}/.leoronic/work/t.2"
 
 
 def brought(*paths: str, keep_names: bool = False) -> tuple[FileRef, ...]:
-    return named([FileRef(path, digest="x") for path in paths], keep_names=keep_names)
+    return named([FileRef(path, digest=path) for path in paths], keep_names=keep_names)
 
 
 def test_names_are_unique() -> None:
@@ -40,6 +40,15 @@ def test_names_that_clash(paths: tuple[str, ...]) -> None:
     """Two files cannot have one name, nor can a file be a folder too."""
     with pytest.raises(ValueError, match="cannot both keep their names"):
         brought(*paths, keep_names=True)
+
+
+def test_a_file_given_twice_is_one() -> None:
+    """However it is spelled; a clash names both as they were given."""
+    files = [FileRef(path, digest="x") for path in ("a.csv", "./a.csv", "/here/a.csv", "b.csv")]
+    found = named(files, keep_names=True)
+    assert [("a.csv", "a.csv"), ("b.csv", "b.csv")] == [(file.path, file.name) for file in found]
+    with pytest.raises(ValueError, match=r"^/d/a and \.\./a cannot both"):
+        brought("/d/a", "../a", keep_names=True)
 
 
 def test_the_command_finds_them() -> None:

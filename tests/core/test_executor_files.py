@@ -22,6 +22,7 @@ from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import FetchSpecs, SpecsFetched, StopAttempt
 from leoronic.core.run import Exited, Forget, Inventory, Runs, Spawned
 from leoronic.core.spec import TaskSpec
+from leoronic.core.staging import STAMP_LAG_S
 from tests.core.test_executor import (
     GOOD,
     LIFE,
@@ -118,7 +119,7 @@ def test_what_it_leaves_is_kept_before_its_end_is_told(ready: Executor) -> None:
     """The outcome names what was kept, and what could not be."""
     start(ready, LEAVES)
     assert [] == ready.told(Exited("a", 1, GOOD))
-    assert [KeepOutputs(KEY, "", ("*.csv",))] == ready.to_store
+    assert [KeepOutputs(KEY, "", ("*.csv",), GOOD.started_at - STAMP_LAG_S)] == ready.to_store
     assert [] == ready.told(Exited("a", 1, GOOD))  # the runner tells it until it is forgotten
     kept = OutputsKept(KEY, (FILE,), ("x.csv: is a folder",))
     outcome = Outcome(
@@ -157,7 +158,8 @@ def test_the_store_begins_anew(ready: Executor) -> None:
     ready.told(Exited("b", 1, GOOD))
     ready.to_store.clear()
     ready.told(FilesStarted())
-    expected = [PLACE, KeepOutputs(("b", 1), "", ("*.csv",)), FilesOf((KEY, ("b", 1)))]
+    keep = KeepOutputs(("b", 1), "", ("*.csv",), GOOD.started_at - STAMP_LAG_S)
+    expected = [PLACE, keep, FilesOf((KEY, ("b", 1)))]
     assert expected == ready.to_store
 
 

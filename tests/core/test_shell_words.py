@@ -90,3 +90,10 @@ def test_as_bash_reads_it(word: str) -> None:
         ["bash", "-c", rewritten], capture_output=True, text=True, check=True
     ).stdout
     assert new == said
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_long_words_cost_no_more_each_letter(quote: str) -> None:
+    """A program of 2 MB within quotes is gone through once; else it would take an hour."""
+    text = f"run {quote}{'x' * 2_000_000}{quote} "
+    assert text + "/w/d.csv" == replace_words(text + "d.csv", {"d.csv": "/w/d.csv"})

@@ -199,6 +199,7 @@ def test_each_mistake_names_its_place(data: bytes, expected: str) -> None:
         ("files", ["a\nb"], "a path with a newline or another control character is not taken"),
         ("files", ["task:x"], 'an output of another task is written "task:ID/PATH"'),
         ("files", ["task:x/../y"], "../y leads out of the task's folder"),
+        ("files", ["task:x/*.csv"], "task:x/*.csv: no globs here: name each file"),
         ("files", [""], "must not be empty: files are named by their paths"),
         ("outputs", ["/etc/*"], "/etc/* leads out of the task's folder"),
         ("outputs", ["a/../../b"], "a/../../b leads out of the task's folder"),

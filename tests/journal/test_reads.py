@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from leoronic.core.blob import FileRef
 from leoronic.core.entries import (
     Cancelled,
     Entry,
@@ -198,3 +199,17 @@ def test_an_array_is_decoded_once_for_its_elements(
     assert ["z"] == disk.reads.spec("b.0").items  # type: ignore[union-attr]
     assert ["x", "y"] == disk.reads.spec("a.0").items  # type: ignore[union-attr]
     assert {"a.1", "b"} == set(disk.reads.specs(["a.1", "gone", "b"]))
+
+
+def test_what_was_left_is_told_of_what_has_ended(disk: Disk) -> None:
+    """By full id, of tasks and elements; arrays say how many elements they have."""
+    left = Outcome(1.0, 2.0, exit_code=0, outputs=(FileRef("out", digest="b3:x"),))
+    disk.write(submitted("one"), submitted("array", count=1), submitted("lives"))
+    disk.write(
+        Started("one", 1, "n", 1.0), Finished("one", 1, "n", left, final=True),
+        Started("array.0", 1, "n", 1.0), Finished("array.0", 1, "n", left, final=True),
+    )  # fmt: skip
+    refs = ["on", "arr.0", "arr", "lives", "none"]
+    told = disk.reads.look_up(1, refs, left=["on", "arr.0", "lives", "none"])
+    assert {"one": ("out",), "array.0": ("out",)} == told.left
+    assert [Known("array", "succeeded", elements=1)] == told.found["arr"]

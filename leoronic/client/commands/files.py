@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,9 @@ def put_command(
 ) -> int:
     """Copy files into the working directories of nodes, in place of what has their names there.
 
-    The bytes go to each node once; nodes fetch from each other. A node that is down, or has no
-    room, is named, and the exit code is 1: the same command again sends it only what it lacks.
+    The bytes go to each node once; nodes fetch from each other. If a file cannot be read here,
+    nothing is put. A node that is down, or has no room, is named, and the exit code is 1: the same
+    command again sends it only what it lacks.
 
     \b
     leoronic put model.bin                       to all nodes
@@ -95,8 +96,10 @@ def put_command(
             "say where once: --node, --tag or --all", click.get_current_context()
         )
     command = Put(list(files), here(), name, node, tag)
-    with Bars(enabled=not as_json) as bars:
+    told = "some nodes may have it already: put it again, they get only what they lack"
+    with Bars(enabled=not as_json) as bars, _going_on(told):
         result = lasting(root, lambda client: _put(client, command, bars))
+    _tell_left(result.get("left", ()))
     nodes: dict[str, Any] = result["nodes"]
     if as_json:
         say_json(result)
@@ -105,6 +108,12 @@ def put_command(
         for name_of, told in nodes.items():
             _tell(told["problems"], f"not on {text.one_line(name_of)}: ")
     return FAILED if any(told["problems"] for told in nodes.values()) else 0
+
+
+def _tell_left(names: Iterable[str]) -> None:
+    """To the standard error, which nodes are not meant by all nodes; that is no failure."""
+    for name in names:
+        note(f"not asked: {text.one_line(name)} has left")
 
 
 def _put(client: Client, command: Put, bars: Bars) -> dict[str, Any]:
@@ -212,7 +221,9 @@ def collect_command(root: str | None, as_json: bool, folder: str) -> int:
 
 def _collect(root: str | None, folder: Path, bars: Bars) -> list[NodeFolder]:
     with Client(root) as client:
-        nodes = [node for node in client.request(Nodes())["nodes"] if node["state"] != "left"]
+        known = client.request(Nodes())["nodes"]
+    nodes = [node for node in known if node["state"] != "left"]
+    _tell_left(node["name"] for node in known if node["state"] == "left")
     found: list[NodeFolder] = []
     for node in nodes:
         one = _node_folder(node, folder, bars)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,11 @@ from leoronic.errors import BadRequest, LeoronicError
 
 QUANTITIES = ("memory", "cpus", "storage", "time_limit", "retry_delay")
 WHY_S_MAX = 2.0
+_OUTPUT_HELP = (
+    "Keep the files that it leaves there: *, ? and [..] within a name, **/ any folders, DIR/** all "
+    "below DIR; names with a dot first only if the GLOB has it. In the shared folder only what "
+    "changed since it began: better with --workdir private."
+)
 
 
 @click.command("submit", context_settings={"allow_interspersed_args": False})
@@ -73,11 +80,12 @@ WHY_S_MAX = 2.0
     multiple=True,
     metavar="PATH",
     type=click.Path(),
-    help="A file that goes with it, from here; the word in the command that names it is replaced. "
+    help="A file that goes with it, from here. Each whole word of the command that is this path is "
+    "replaced; for names that the command builds, use --keep-names. "
     "Or task:ID/PATH, which another task leaves.",
 )
 @click.option("--keep-names", is_flag=True, help="Run it in a folder with its files as named.")
-@click.option("--output", "outputs", multiple=True, metavar="GLOB", help="Keep what it leaves.")
+@click.option("--output", "outputs", multiple=True, metavar="GLOB", help=_OUTPUT_HELP)
 @click.option("--cache", is_flag=True, help="Answer from an equal task that succeeded, if any.")
 @click.option("--count", type=int, metavar="N", help="An array of N: LEORONIC_INDEX is 0 to N-1.")
 @click.option("--item", "items", multiple=True, metavar="TEXT", help="An array of LEORONIC_ITEM.")
@@ -117,7 +125,7 @@ def submit_command(
     Files that it needs go with it, those that it leaves are kept: `leoronic get ID`.
 
     \b
-    leoronic submit --file data.csv --output 'out/*.png' -- ./plot data.csv
+    leoronic submit --file plot --file a.csv --workdir private --output '*.png' -- ./plot a.csv
     leoronic submit --file task:3f2a/out/a.png -- 'identify task:3f2a/out/a.png'
 
     A file holds one task as JSON, an array, JSON lines, or {"defaults": {...}, "tasks": [...]}.
@@ -131,9 +139,10 @@ def submit_command(
         if command or any(map(_is_given, options.values())):
             raise click.UsageError(
                 "-f FILE stands alone: options of its tasks go in the file, in each task "
-                'or under "defaults"'
+                'or under "defaults". To send a file along with a task: --file'
             )
-        answer = _submit_file(root, tasks_file)
+        with _uncertain():
+            answer = _submit_file(root, tasks_file)
     else:
         task = _task(command, options)
         try:
@@ -143,7 +152,8 @@ def submit_command(
                 "the task is not UTF-8: write its command to a script, and run that"
             ) from None
         with Client(root) as client:
-            answer = _submit(client, blob, options["after"], brings="files" in task)
+            with _uncertain():
+                answer = _submit(client, blob, options["after"], brings="files" in task)
             if not wait and not as_json:
                 say(answer["ids"])
                 sys.stdout.flush()
@@ -159,6 +169,19 @@ def submit_command(
     else:
         say(ids)
     return 0
+
+
+@contextlib.contextmanager
+def _uncertain() -> Iterator[None]:
+    """Ctrl-C before the ids are there: say what is known."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note(
+            "no id was printed, so most likely nothing was submitted: see `leoronic list`, "
+            "or do it again with --id (in a file: `id`), which submits it once at most"
+        )
+        raise
 
 
 def _submit(client: Client, blob: bytes, after: tuple[str, ...], *, brings: bool) -> dict[str, Any]:
