@@ -50,8 +50,12 @@ format: env
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Tests that do little but wait run beside the others.
 integration: env
-	$(BIN)/python -m pytest integration --timeout 300 --durations 15
+	@$(BIN)/python -m pytest integration -m patient --timeout 300 >.patient.log 2>&1 & patient=$$!; \
+	$(BIN)/python -m pytest integration -m "not patient" --timeout 300 --durations 25; others=$$?; \
+	wait $$patient; beside=$$?; cat .patient.log; rm -f .patient.log; \
+	exit $$((others ? others : beside))
 
 sim: env
 	$(BIN)/python -m leoronic.sim --seeds $(SEEDS)

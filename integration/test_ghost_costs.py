@@ -6,6 +6,8 @@ import statistics
 import time
 from pathlib import Path
 
+import pytest
+
 from integration.ghosts import Ghost, free_place, ip_bytes, token_for
 from integration.harness import Node
 from integration.lab import Lab
@@ -49,6 +51,7 @@ class Alone(Lab):
         return ()
 
 
+@pytest.mark.patient
 def test_it_is_silent(tmp_path: Path) -> None:
     """An idle ghost says that it is there, and nothing else."""
     machines = Alone(tmp_path, ["a", "g"])

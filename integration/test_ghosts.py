@@ -140,6 +140,7 @@ def test_tags_drain_and_exec(node: Node, make_ghost: MakeGhost) -> None:
     assert {"node": "g", "tags": []} == node.ask(commands.TagDel("new", "g"))
 
 
+@pytest.mark.patient
 def test_the_clairvoyant_says_so(node: Node, make_ghost: MakeGhost) -> None:
     """A node with ghosts has the tag, and offers a cpu less; a minute later that is over."""
     ghost = make_ghost(node)

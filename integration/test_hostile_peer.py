@@ -171,7 +171,7 @@ async def test_damaged_messages(cluster: Cluster) -> None:
     async with undisturbed(cluster) as honest:
         weapons = Weapons(chance, nodes, tasks)
         await asyncio.gather(*(attack(one, weapons, FRAMES // len(peers)) for one in peers))
-    assert len(honest.tasks) > 20, honest.tasks
+    assert len(honest.tasks) > 10, honest.tasks
 
 
 async def attack(hostile: Hostile, weapons: Weapons, frames: int) -> None:

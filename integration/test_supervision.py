@@ -17,15 +17,16 @@ from leoronic.errors import LeoronicError, NodeUnreachable, Refused, Unavailable
 DEBUGGING = {"LEORONIC_DEBUG": "1"}
 TASKS = ("queue", "scheduler", "runner")
 CLUSTER = ("peers", "membership", "replication", "file_store", "discovery")
+GHOSTS = ("relay", "relay_host")
 DOORS = ("questions", "keeper", "control", "inbox", "history", "carrying")
 # All actors of the core, each with what its supervisor restarts with it: actors, and whole
 # supervisors, whose actors are then new and have never been restarted.
 RESTARTED = {
     "journal": ("journal", "cluster", "tasks"),
     **{name: TASKS[index:] for index, name in enumerate(TASKS)},
-    **{name: (name,) for name in (*CLUSTER, *DOORS)},
+    **{name: (name,) for name in (*CLUSTER, *GHOSTS, *DOORS)},
 }
-SUPERVISORS = {"node", "work", "cluster", "tasks", "doors"}
+SUPERVISORS = {"node", "work", "cluster", "ghosts", "tasks", "doors"}
 
 
 def restarts(node: Node) -> dict[str, int]:
@@ -116,7 +117,7 @@ def test_debugging_is_off(start_node: StartNode) -> None:
     assert {0} == set(restarts(node).values())
 
 
-@pytest.mark.parametrize("actor", ["journal", *CLUSTER, *TASKS])
+@pytest.mark.parametrize("actor", ["journal", *CLUSTER, *GHOSTS, *TASKS])
 def test_an_actor_that_raises_at_work(start_node: StartNode, actor: str) -> None:
     """Crashed in the middle of submissions, starts and ends, it loses and repeats nothing."""
     node = start_node("--cpus", "8", environment=DEBUGGING)

@@ -21,6 +21,8 @@ GHOST = "ghost"
 """The id of a node that never was: only hostile peers tell of its entries."""
 DIGESTS = tuple(f"b3:{digit * 64}" for digit in "0123")
 """Names of blobs that nobody has."""
+GHOSTS = ("phantom1", "phantom2")
+"""Ghosts that never were."""
 TAG = "gpu"
 """What they say that they carry."""
 
@@ -57,6 +59,10 @@ class Weapons:
             peer.BlobsHere: self._blobs_here,
             peer.AskChunks: self._ask_chunks,
             peer.ChunkPlan: self._chunk_plan,
+            peer.CallBack: lambda me: peer.CallBack(me.node),
+            peer.Ghosts: self._ghosts,
+            peer.ToGhost: self._to_ghost,
+            peer.FromGhost: self._from_ghost,
         }
         assert self._makers.keys() == peer.RECEIVERS.keys()
 
@@ -230,6 +236,25 @@ class Weapons:
             size=self._number(),
             chunk_bytes=1 << 20,
         )
+
+    # ---- ghosts ----
+
+    def _ghosts(self, me: Hostile) -> peer.PeerMessage:
+        ids = [self._chance.choice((self._node(), *GHOSTS)) for _ in range(3)]
+        told = [peer.GhostTold(one, self._about(me), self._number()) for one in ids]
+        return peer.Ghosts(me.node, told, [self._node()][: self._bit()], not self._bit(), True)
+
+    def _to_ghost(self, me: Hostile) -> peer.PeerMessage:
+        said, blob = peer.encode(self._chance.choice((self._assign, self._interest))(me))
+        ghost = self._chance.choice((self._node(), *GHOSTS))
+        return peer.ToGhost(me.node, blob, ghost=ghost, message=msgspec.Raw(said))
+
+    def _from_ghost(self, me: Hostile) -> peer.PeerMessage:
+        kinds = (self._offer, self._freed, self._blobs_here, self._push, self._ask_chunks)
+        ghost = self._chance.choice((self._node(), *GHOSTS))
+        said = msgspec.structs.replace(self._chance.choice(kinds)(me), node=ghost)
+        text, blob = peer.encode(said)
+        return peer.FromGhost(me.node, blob, ghost=ghost, message=msgspec.Raw(text))
 
     # ---- entries ----
 

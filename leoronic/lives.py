@@ -10,12 +10,16 @@ from leoronic.durable import replace_file
 
 
 def next_life(path: Path) -> int:
-    """A number for this life of the core: greater than all before, even if the clock went back."""
+    """A number for this life of the core: greater than all before, even if the clock went back.
+
+    Microseconds since 1970, as two copies of a folder that start together must not have the same:
+    who has the greater one makes way. It is less than 2**52 until the year 2112.
+    """
     try:
         last = int(path.read_text())
     except (OSError, ValueError):
         last = 0
-    life = max(time.time_ns() // 1_000_000, last + 1)
+    life = max(time.time_ns() // 1_000, last + 1)
     # On a full disk it starts all the same: only a clock that goes back now would harm.
     with contextlib.suppress(OSError):
         replace_file(path, f"{life}\n".encode())

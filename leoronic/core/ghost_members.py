@@ -45,7 +45,6 @@ class GhostMembers:
         self._ghosts: dict[str, _Ghost] = {}
         self._news: dict[str, None] = {}  # of this node's own, not told yet
         self._tell_at = 0.0
-        self._awaited = False
 
     # ---- what is told ----
 
@@ -124,11 +123,9 @@ class GhostMembers:
         if not self._news:
             return
         if members.now < self._tell_at:
-            if not self._awaited:
-                self._awaited = True
-                members.effects.append(SetTimer(TIMER, self._tell_at))
+            # Set again even by its own firing: a timer may come a moment before its time.
+            members.effects.append(SetTimer(TIMER, self._tell_at))
             return
-        self._awaited = False
         self._tell_at = members.now + GATHER_S
         mine = {told.id: told for told in self._mine()}
         news = [mine[ghost] for ghost in self._news if ghost in mine]

@@ -42,8 +42,8 @@ from leoronic.runtime.ref import ActorRef, Call
 
 OUTBOX_MAX = 4096
 STALL_S = 10.0
-# The event loop's clock and the machine's may round differently; do not fire before time.
-EARLY_S_MAX = 0.001
+# The event loop's clock and the machine's differ and round differently: what is early waits again.
+AGAIN_S_MIN = 0.001
 
 
 class MachineActor(Actor):
@@ -180,9 +180,9 @@ class MachineActor(Actor):
 
     # timers
 
-    def _set_timer(self, name: str, at: float) -> None:
+    def _set_timer(self, name: str, at: float, delay_s_min: float = 0.0) -> None:
         self._cancel_timer(name)
-        delay_s = max(0.0, at - self._clock())
+        delay_s = max(delay_s_min, at - self._clock())
         self._timers[name] = self.context.call_after(delay_s, partial(self._due, name, at))
 
     def _cancel_timer(self, name: str) -> None:
@@ -192,7 +192,8 @@ class MachineActor(Actor):
 
     def _due(self, name: str, at: float) -> None:
         del self._timers[name]
-        if self._clock() < at - EARLY_S_MAX:
-            self._set_timer(name, at)  # The clock was set back meanwhile.
+        if self._clock() < at:
+            # A machine may rely on it that its time has come; the clock may have been set back.
+            self._set_timer(name, at, AGAIN_S_MIN)
         else:
             self.context.send_now(Fired(name))

@@ -31,8 +31,8 @@ from leoronic.errors import LeoronicError
 from leoronic.sim.clock import Clock, Handle
 from leoronic.sim.story import Story, Violation
 
-# As in `runtime/machine.py`: a timer that is due this much too early counts.
-EARLY_S_MAX = 0.001
+# As in `runtime/machine.py`: a timer that comes too early is set again, for so long at least.
+AGAIN_S_MIN = 0.001
 
 
 # Whose decisions the invariants judge.
@@ -187,9 +187,9 @@ class MachineHost(Mailbox):
             case Log():
                 self._tell(self._clock.now, self._who, effect)
 
-    def _set_timer(self, name: str, at: float) -> None:
+    def _set_timer(self, name: str, at: float, delay_s_min: float = 0.0) -> None:
         self._cancel_timer(name)
-        delay_s = max(0.0, at - self._time())
+        delay_s = max(delay_s_min, at - self._time())
         self._timers[name] = self._clock.timer(delay_s, lambda: self._due(name, at))
 
     def _cancel_timer(self, name: str) -> None:
@@ -199,8 +199,8 @@ class MachineHost(Mailbox):
 
     def _due(self, name: str, at: float) -> None:
         del self._timers[name]
-        if self._time() < at - EARLY_S_MAX:
-            self._set_timer(name, at)  # The clock was set back meanwhile.
+        if self._time() < at:
+            self._set_timer(name, at, AGAIN_S_MIN)  # Rounding, or the clock was set back.
         else:
             self.deliver(Fired(name))
 
