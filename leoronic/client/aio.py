@@ -9,14 +9,21 @@ from types import TracebackType
 from typing import Any
 
 from leoronic.client import locate
-from leoronic.client.connection import ANSWER_TIMEOUT_S, Answer, parse_answer, request_json
-from leoronic.core.commands import Command
+from leoronic.client.asking import Asking
+from leoronic.client.connection import (
+    ANSWER_TIMEOUT_S,
+    Answer,
+    Client,
+    parse_answer,
+    request_json,
+)
+from leoronic.core.commands import Command, Logs, Watch
 from leoronic.errors import CallTimeout, NodeUnreachable
 from leoronic.wire.frames import Frame
 from leoronic.wire.protocol import FrameProtocol
 
 
-class AsyncClient:
+class AsyncClient(Asking):
     """A connection to one node, for any number of tasks of one loop. Made by `connect`."""
 
     def __init__(self, root: str, *, timeout_s: float = ANSWER_TIMEOUT_S) -> None:
@@ -82,6 +89,43 @@ class AsyncClient:
                     return
         finally:
             self._waiting.pop(number, None)
+
+    async def finish(self, command: Command, blob: bytes = b"") -> Any:
+        """See `Asking.finish`."""
+        result: Any = None
+        async for answer in self.stream(command, blob):
+            result = answer.value
+        return result
+
+    async def output(
+        self, task_id: str, stream: str = "stdout", *, attempt: int = 0, follow: bool = False
+    ) -> AsyncIterator[bytes]:
+        """What a task printed, part by part; `follow`: until it has ended, over retries."""
+        async for answer in self.stream(Logs(task_id, stream, follow, attempt)):
+            if not answer.last:
+                yield answer.blob
+
+    async def watch(self) -> AsyncIterator[Any]:
+        """What happens to tasks from now on, as it does: items of `commands.Watch`."""
+        async for answer in self.stream(Watch()):
+            yield answer.value
+
+    async def get(self, task_id: str, folder: str = ".", *, replace: bool = False) -> Any:
+        """See `Asking.get`."""
+        # Writing files blocks, so it has a thread, and a connection, of its own.
+        return await asyncio.to_thread(self._get, task_id, folder, replace)
+
+    async def collect(self, folder: str) -> Any:
+        """See `Asking.collect`."""
+        return await asyncio.to_thread(self._collect, folder)
+
+    def _get(self, task_id: str, folder: str, replace: bool) -> Any:
+        with Client(self.root, timeout_s=self._timeout_s) as client:
+            return client.get(task_id, folder, replace=replace)
+
+    def _collect(self, folder: str) -> Any:
+        with Client(self.root, timeout_s=self._timeout_s) as client:
+            return client.collect(folder)
 
     def _send(self, command: Command, blob: bytes) -> tuple[int, asyncio.Queue[Answer]]:
         if self._protocol.closed:

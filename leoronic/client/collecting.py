@@ -44,6 +44,17 @@ def folder_name(node: dict[str, Any]) -> str:
     return name
 
 
+def leads_inside(path: str, target: str) -> bool:
+    """Whether a link at `path` leads to something in the folder that `path` is in.
+
+    Only as far as the text says so, whatever links it goes through: so `..` is for its beginning.
+    """
+    names = [name for name in target.split("/") if name not in ("", ".")]
+    up = next((at for at, name in enumerate(names) if name != ".."), len(names))
+    above = len(parts_of(path)) - 1
+    return bool(target) and not target.startswith("/") and ".." not in names[up:] and up <= above
+
+
 def node_folder_around(folder: Path) -> Path | None:
     """The working directory of a node that `folder` is in, if it is in one."""
     found = folder.absolute().resolve()
@@ -54,7 +65,8 @@ class NodeFolder:
     """The working directory of one node, to `folder`/`name`.
 
     Counts: `files` and `bytes` that came, of `expected` bytes as far as it was listed, and files
-    that are `unchanged`; `problems` are sentences. `advance` is called when bytes have come.
+    that are `unchanged`; `problems` are sentences, and so are `notes`, of what is not brought and
+    need not be. `advance` is called when bytes have come.
     """
 
     def __init__(
@@ -67,6 +79,8 @@ class NodeFolder:
         self.unchanged = 0
         self.problems: list[str] = []
         self.problem_count = 0
+        self.notes: list[str] = []
+        self.note_count = 0
         self._node = node
         self._saving = Saving(folder / name)
         self._advance = advance
@@ -80,6 +94,12 @@ class NodeFolder:
         self.problem_count += 1
         if len(self.problems) < PROBLEMS_MAX:
             self.problems.append(problem)
+
+    def note(self, what: str) -> None:
+        """Something is not here, which is as it should be."""
+        self.note_count += 1
+        if len(self.notes) < PROBLEMS_MAX:
+            self.notes.append(what)
 
     def go_on(self, client: Client) -> None:
         """To the end; it may be called again when the node that is asked went away.
@@ -142,7 +162,7 @@ class NodeFolder:
         if kind == "folder":
             self._saving.folder(path)
         elif kind == "link":
-            raise Refused(f"{shown(path)} is a symbolic link: skipped")
+            return self._link_is_here(entry)
         elif kind != "file":
             raise Refused(f"{shown(path)} is no regular file: skipped")
         if kind != "file":
@@ -153,6 +173,17 @@ class NodeFolder:
             and stat.S_ISREG(found.st_mode)
             and (found.st_size, found.st_mtime_ns) == (entry.get("size", 0), _mtime(entry))
         )
+
+    def _link_is_here(self, entry: Entry) -> bool:
+        """A link is kept as a link, if it leads to something in the same directory."""
+        path, target = entry["path"], entry.get("target", "")
+        if not leads_inside(path, target):
+            self.note(f"{shown(path)} is a link that leads out ({shown(target)}): skipped")
+            return False
+        if self._saving.link(path, target):
+            self.files += 1
+            self._came.add(path)
+        return True
 
     def _part(self, entry: Entry) -> Part:
         stamp = f"{entry.get('size', 0)} {_mtime(entry)}"

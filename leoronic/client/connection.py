@@ -1,9 +1,11 @@
 """The synchronous client: requests and streams over a node's control socket.
 
     with Client() as client:
-        ids = client.request(Submit(), b'{"command": "hostname"}')["ids"]
-        for item, blob in client.stream(Logs(ids[0], follow=True)):
-            sys.stdout.buffer.write(blob)
+        [task] = client.submit("hostname")["ids"]
+        for data in client.output(task, follow=True):
+            sys.stdout.buffer.write(data)
+
+A method for each command is in `asking.py`; `request` and `stream` take any of `core.commands`.
 
 Several requests may be under way at once: `send` them all, then ask for each `answer`.
 Not for several threads at once: give each its own.
@@ -15,13 +17,15 @@ import _socket
 import time
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import orjson
 
 from leoronic.client import locate
-from leoronic.core.commands import Command, Request
+from leoronic.client.asking import Asking
+from leoronic.core.commands import Command, Logs, Request, Watch
 from leoronic.errors import (
     BadRequest,
     CallTimeout,
@@ -99,7 +103,7 @@ class Stream:
             yield answer.value, answer.blob
 
 
-class Client:
+class Client(Asking):
     """A connection to one node. Raises `NodeUnreachable` if none answers in `root`.
 
     `root` as for the command line: else LEORONIC_ROOT, else the nearest `.leoronic/` upward.
@@ -173,6 +177,37 @@ class Client:
     def stream(self, command: Command, blob: bytes = b"") -> Stream:
         """Ask for a streamed answer: iterate over (item, blob), then see `.result`."""
         return Stream(self, self.send(command, blob))
+
+    def finish(self, command: Command, blob: bytes = b"") -> Any:
+        """See `Asking.finish`."""
+        stream = self.stream(command, blob)
+        for _ in stream:
+            pass
+        return stream.result
+
+    def output(
+        self, task_id: str, stream: str = "stdout", *, attempt: int = 0, follow: bool = False
+    ) -> Iterator[bytes]:
+        """What a task printed, part by part; `follow`: until it has ended, over retries."""
+        for _, blob in self.stream(Logs(task_id, stream, follow, attempt)):
+            yield blob
+
+    def watch(self) -> Iterator[Any]:
+        """What happens to tasks from now on, as it does: items of `commands.Watch`."""
+        for item, _ in self.stream(Watch()):
+            yield item
+
+    def get(self, task_id: str, folder: str = ".", *, replace: bool = False) -> Any:
+        """See `Asking.get`."""
+        from leoronic.client import bringing  # noqa: PLC0415 - it uses this module
+
+        return bringing.get(self, task_id, Path(folder), replace=replace)
+
+    def collect(self, folder: str) -> Any:
+        """See `Asking.collect`."""
+        from leoronic.client import bringing  # noqa: PLC0415
+
+        return bringing.collect(self, Path(folder))
 
     def next_answer(self, numbers: set[int], deadline: float | None = None) -> Any:
         """The next `Answer` to one of `numbers`, whichever comes first.

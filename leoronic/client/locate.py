@@ -74,8 +74,19 @@ def open_socket(root: str) -> _socket.socket:
                 f"{root} is not a node's folder: "
                 f"start one there with `leoronic --root {quoted(root)}`"
             ) from None
+        if _is_ghosts(folder):
+            raise NoNodeError(
+                f"{root} is a ghost's folder: ghosts answer no commands, so ask a node (on its "
+                "machine, or with --root)"
+            ) from None
         raise NoNodeError(
             f"no node answers in {root} ({error.strerror or error}): "
             f"start it with `leoronic --root {quoted(root)}`"
         ) from None
     return sock
+
+
+def _is_ghosts(folder: str) -> bool:
+    """Whether a ghost has its state in `folder`, and no node ever had."""
+    names = ("token", "leoronic.db")
+    return [os.path.exists(f"{folder}/{name}") for name in names] == [True, False]  # noqa: PTH110

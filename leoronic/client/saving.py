@@ -128,6 +128,26 @@ class Saving:
         ):
             return os.open(parts[-1], flags, dir_fd=folder_fd)
 
+    def link(self, path: str, target: str) -> bool:
+        """Have a symbolic link at `path`, in place of a file or another link. False: it is there.
+
+        Raises `BadRequest`, `DiskFull`, `Refused`.
+        """
+        parts = parts_of(path)
+        with self._parent(parts, path) as folder_fd:
+            with contextlib.suppress(FileNotFoundError):
+                mode = os.stat(parts[-1], dir_fd=folder_fd, follow_symlinks=False).st_mode
+                if stat.S_ISDIR(mode):
+                    raise BadRequest(f"{shown(path)} is a folder in {self.path}: move it away")
+                if stat.S_ISLNK(mode) and os.readlink(parts[-1], dir_fd=folder_fd) == target:
+                    return False
+            new = f"{PART}{_short(parts[-1])}-link"
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(new, dir_fd=folder_fd)
+            os.symlink(target, new, dir_fd=folder_fd)
+            os.rename(new, parts[-1], src_dir_fd=folder_fd, dst_dir_fd=folder_fd)
+            return True
+
     def part(self, path: str, stamp: str, size: int) -> Part:
         """Where the file `path` of `size` bytes comes; what came of it under `stamp` is there.
 

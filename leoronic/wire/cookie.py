@@ -112,6 +112,11 @@ def ghost_key(cookie: str) -> bytes:
     return _derive(cookie.encode(), "ghosts", 20)
 
 
+def ticket_key(cookie: str) -> bytes:
+    """32 bytes: the key of what only nodes can tell ghosts (`core/ghost_tickets.py`)."""
+    return _derive(cookie.encode(), "tickets", 32)
+
+
 def ghost_authority_seed(key: bytes) -> bytes:
     """32 bytes: the private Ed25519 key of the ghosts' certificate authority."""
     return _derive(key, "ghosts' certificate authority", 32)

@@ -7,9 +7,9 @@ Each side sends one line; who called goes first. From the two lines both sides c
 `protocol` is the lowest and the highest version of the protocol that it speaks, `clusters` the
 fingerprints of the cookies that it accepts, `version` that of its program, for people. `for` says
 what the connection is for, if not for the messages of nodes; who takes it as such repeats the word
-in its own line, who does not (or does not know it) leaves it out. What else stands there is
-ignored. Nothing of it is secret, and none of it is believed for long: what is first said inside TLS
-repeats what matters.
+in its own line, who does not (or does not know it) leaves it out. `party` is whom a connection for
+calls is for (`calls.py`). What else stands there is ignored. Nothing of it is secret, and none of
+it is believed for long: what is first said inside TLS repeats what matters.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ _FINGERPRINT = re.compile(r"[0-9a-f]{8}")
 _RANGE = re.compile(r"(\d{1,6})-(\d{1,6})")
 _VERSION = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 _PURPOSE = re.compile(r"[a-z-]{0,16}")
+_PARTY = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,79})?")
 
 
 class Preface(NamedTuple):
     """One side's line. `clusters`: fingerprints, that of the current cookie first.
 
-    `purpose`: what the connection is for, empty for the messages of nodes.
+    `purpose`: what the connection is for, empty for the messages of nodes. `party`: for whom at
+    that node, if not for the node itself.
     """
 
     clusters: tuple[str, ...]
@@ -41,13 +43,15 @@ class Preface(NamedTuple):
     protocol_min: int = PROTOCOL_MIN
     protocol_max: int = PROTOCOL_MAX
     purpose: str = ""
+    party: str = ""
 
     def encode(self) -> bytes:
         """The line, with its end."""
         purpose = f" for={self.purpose}" if self.purpose else ""
+        party = f" party={self.party}" if self.party else ""
         line = (
             f"{MAGIC} protocol={self.protocol_min}-{self.protocol_max} "
-            f"clusters={','.join(self.clusters)} version={self.version}{purpose}\n"
+            f"clusters={','.join(self.clusters)} version={self.version}{purpose}{party}\n"
         )
         assert len(line) <= LINE_BYTES_MAX
         return line.encode()
@@ -79,17 +83,19 @@ def decode_preface(line: bytes) -> Preface:
     clusters = fields.get("clusters", "").split(",")
     version = fields.get("version", "")
     purpose = fields.get("for", "")
+    party = fields.get("party", "")
     if (
         protocol is None
         or not all(_FINGERPRINT.fullmatch(cluster) for cluster in clusters)
         or not _VERSION.fullmatch(version)
         or not _PURPOSE.fullmatch(purpose)
+        or not _PARTY.fullmatch(party)
     ):
         raise ProtocolError("what speaks there sends a damaged greeting")
     lowest, highest = int(protocol[1]), int(protocol[2])
     if not 0 < lowest <= highest:
         raise ProtocolError(f"it speaks protocol {lowest} to {highest}, which cannot be")
-    return Preface(tuple(clusters), version, lowest, highest, purpose)
+    return Preface(tuple(clusters), version, lowest, highest, purpose, party)
 
 
 def agree(ours: Preface, theirs: Preface) -> Agreed | Mismatch:

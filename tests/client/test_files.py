@@ -478,11 +478,50 @@ def test_a_file_that_is_not_as_it_was_listed(
     assert [] == list((tmp_path / "attic1").iterdir())
 
 
+def test_collect_keeps_links(run: Run, start: Start, tmp_path: Path) -> None:
+    """Those that lead out of the directory are skipped, and named; that is no failure."""
+    one = Folder(good=b"1")
+    links = {
+        "to": "good", "in/up": "../good", "in/here": "./x//y", "in/dots": "../../good",
+        "out": "/etc/passwd", "through": "in/../../x", "empty": "", "self": ".", "in/top": "..",
+    }  # fmt: skip
+    one.entries.append({"path": "in", "kind": "folder", "mode": 0o755})
+    one.entries += [
+        {"path": path, "kind": "link", "target": target} for path, target in links.items()
+    ]
+    start(**nodes_of(one))
+    target = tmp_path / "all" / "attic1"
+    for files, unchanged in ((6, ""), (0, "; 6 unchanged")):
+        ran = run("collect", str(tmp_path / "all"))
+        size = "1 B" if files else "0 B"
+        counted = f"attic1: {files} file{'' if files == 1 else 's'}, {size}{unchanged}\n"
+        assert (0, counted) == (ran.code, ran.out)
+        assert [
+            f"leoronic: attic1: {path} is a link that leads out ({links[path]}): skipped"
+            for path in ("in/dots", "out", "through", "empty")
+        ] == ran.err.splitlines()
+        kept = ("in/here", "in/top", "in/up", "self", "to")
+        assert {path: links[path] for path in kept} == _links_in(target)
+    (target / "to").unlink()
+    (target / "to").write_text("changed")
+    (target / "in" / "up").unlink()
+    (target / "in" / "up").mkdir()
+    ran = run("collect", str(tmp_path / "all"))
+    assert 1 == ran.code
+    assert "in/up is a folder in" in ran.err
+    assert "good" == str((target / "to").readlink())
+
+
+def _links_in(folder: Path) -> dict[str, str]:
+    links = [path for path in folder.rglob("*") if path.is_symlink()]
+    return {str(path.relative_to(folder)): os.readlink(path) for path in links}  # noqa: PTH115
+
+
 def test_collect_tells_what_it_skips(run: Run, start: Start, tmp_path: Path) -> None:
     """Links, devices, hostile names and files that change; the rest is there."""
     one = Folder(good=b"1", changing=b"22")
     one.entries += [
-        {"path": "link", "kind": "link", "target": "/etc/passwd"},
+        {"path": "good/link", "kind": "link", "target": "x"},
         {"path": "caf\\xe9", "kind": "other", "problem": "its name is not UTF-8: rename it"},
         {"path": "../up", "kind": "file", "size": 1, "mode": 0o644},
         {"path": "good/under", "kind": "file", "size": 1, "mode": 0o644},
@@ -505,7 +544,7 @@ def test_collect_tells_what_it_skips(run: Run, start: Start, tmp_path: Path) -> 
     told = [line.removeprefix("leoronic: attic1: ") for line in ran.err.splitlines()]
     assert [
         "changing: it changed while it was read",
-        "link is a symbolic link: skipped",
+        "good is no folder: files and links cannot be gone through",
         "caf\\xe9: its name is not UTF-8: rename it",
         "../up: the path must not have .. in it",
         "good is no folder: files and links cannot be gone through",
@@ -525,7 +564,7 @@ def test_collect_names_nodes_that_are_down(run: Run, start: Start, tmp_path: Pat
         "leoronic: attic2: it is down: collect again when it is back\n"
     ) == ran.err
     told = json.loads(run("collect", str(tmp_path), "--json").out)["nodes"]
-    assert {"files": 0, "bytes": 0, "unchanged": 1, "problems": []} == told["attic1"]
+    assert {"files": 0, "bytes": 0, "unchanged": 1, "problems": [], "notes": []} == told["attic1"]
     assert ["attic1", "attic2"] == list(told)
 
 

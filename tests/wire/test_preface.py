@@ -104,6 +104,19 @@ def test_what_is_no_preface(line: bytes) -> None:
         decode_preface(line)
 
 
+def test_whom_a_connection_is_for() -> None:
+    """A process of that node, by its id."""
+    ours = Preface((OLD,), "1", purpose="call", party="Qk3vT0pXw2Lm.7.1")
+    assert ours == decode_preface(ours.encode().rstrip(b"\n"))
+
+
+@pytest.mark.parametrize("party", ["../x", ".x", "x" * 81, "a/b", "a\0"])
+def test_what_is_no_id_of_a_party(party: str) -> None:
+    """It becomes the name of a file."""
+    with pytest.raises(ProtocolError, match="damaged greeting"):
+        decode_preface(f"leoronic protocol=1-1 clusters={OLD} version=1 party={party}".encode())
+
+
 def test_what_a_newer_version_adds() -> None:
     """Unknown words are ignored."""
     line = b"leoronic colour=red protocol=1-2 clusters=0a0a0a0a flag version=9\r"

@@ -195,8 +195,9 @@ def collect_command(root: str | None, as_json: bool, folder: str) -> int:
     """Bring every node's working directory to DIR/NODE/..., without the nodes' own state.
 
     What is there already, with the same size and time, is not brought again; what came in part
-    goes on. Nothing is removed from DIR. Links, devices, and files that change meanwhile are
-    skipped and told of, and so are nodes that are down; then the exit code is 1.
+    goes on. Nothing is removed from DIR. Links stay links; those that lead out of the node's
+    directory are skipped, and named. Devices, files that change meanwhile, and nodes that are down
+    are named, too; then the exit code is 1.
 
     \b
     leoronic collect ~/collected
@@ -215,6 +216,7 @@ def collect_command(root: str | None, as_json: bool, folder: str) -> int:
     else:
         for one in found:
             say([f"{one.name}: {_brought(one)}"])
+            _tell(one.notes, f"{one.name}: ", one.note_count)
             _tell(one.problems, f"{one.name}: ", one.problem_count)
     return FAILED if any(one.problems for one in found) else 0
 
@@ -262,4 +264,5 @@ def _counts(one: NodeFolder) -> dict[str, Any]:
         "bytes": one.bytes,
         "unchanged": one.unchanged,
         "problems": one.problems,
+        "notes": one.notes,
     }

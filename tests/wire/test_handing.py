@@ -5,8 +5,8 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from leoronic.ghost.handing import hand_socket, receive_socket
-from leoronic.runtime.unix import listen_unix
+from leoronic.wire.handing import hand_socket, receive_socket
+from leoronic.wire.unix import listen_unix
 
 
 def test_a_socket_changes_hands(tmp_path: Path) -> None:

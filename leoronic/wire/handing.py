@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 
-from leoronic.runtime.unix import connect_unix
+from leoronic.wire.unix import connect_unix
 
 HANDED_BYTES_MAX = 1024
 HANDED_S_MAX = 0.5
@@ -36,7 +36,7 @@ def receive_socket(connection: socket.socket, bytes_max: int) -> tuple[socket.so
     # Who hands it has connected, and sends it in the same breath.
     connection.settimeout(HANDED_S_MAX)
     try:
-        text, descriptors, _, _ = socket.recv_fds(connection, bytes_max, 4)
+        text, descriptors, _, _ = socket.recv_fds(connection, bytes_max, 4, socket.MSG_CMSG_CLOEXEC)
     except OSError:
         return None
     for extra in descriptors[1:]:
