@@ -142,7 +142,7 @@ class Impostor:
         self._port = port
         self._certificates = make_ghost_certificates(self.token, ghost)
         self._decoder = FrameDecoder()
-        self._reader: asyncio.StreamReader
+        self._reader = asyncio.StreamReader()
         self._writer: asyncio.StreamWriter
 
     async def connect(self, purpose: str = GHOST) -> None:
@@ -168,6 +168,14 @@ class Impostor:
     def say_frame(self, json_text: bytes) -> None:
         """One frame, whatever stands in it."""
         self._writer.write(encode_frame(json_text))
+
+    def is_closing(self) -> bool:
+        """Whether it was cut off."""
+        return self._writer.is_closing()
+
+    async def flushed(self) -> None:
+        """Wait until the other side has taken most of what was said. Raises `OSError`."""
+        await self._writer.drain()
 
     async def hear(self, within_s: float = 3.0) -> list[TO_GHOST] | None:
         """What came; None if it was cut off."""

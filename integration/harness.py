@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,9 @@ DEADLINE_S = 20.0
 ENDED = ("succeeded", "failed", "cancelled")
 STATES = (*ENDED, "waiting", "blocked", "held", "running")
 MARK = "INTEGRATION_NODE"
+# Nodes are compiled once, as where they are installed, whatever this process does with its own.
+NOT_PASSED = ("LEORONIC", "PYTHONDONTWRITEBYTECODE")
+BYTECODE = Path(tempfile.gettempdir()) / f"leoronic-bytecode-{os.getuid()}"
 
 T = TypeVar("T")
 
@@ -128,7 +132,8 @@ class Node:
         self.mark = f"{MARK}={uuid.uuid4().hex}"
         self.prefix = list(prefix)
         self.environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("LEORONIC")},
+            **{key: value for key, value in os.environ.items() if not key.startswith(NOT_PASSED)},
+            "PYTHONPYCACHEPREFIX": str(BYTECODE),
             "PYTHONPATH": str(REPOSITORY),
             MARK: self.mark.partition("=")[2],
             **(environment or {}),

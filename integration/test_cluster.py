@@ -17,6 +17,8 @@ from integration.lab import Lab, lab
 from integration.witness import Witness, check_runs, wait_agreement
 from leoronic.core import commands
 
+pytestmark = pytest.mark.patient
+
 # A machine that is gone without a word: its tasks start elsewhere within this time.
 FAILOVER_S = 6.0
 

@@ -16,6 +16,7 @@ import pytest
 from integration.harness import Node, kill, wait_until
 from integration.lab import Lab, lab
 from integration.test_cluster import wait_meshed, wait_state
+from leoronic.client.getting import Getting
 from leoronic.core import commands
 from leoronic.errors import BadRequest
 
@@ -192,6 +193,81 @@ def test_cached(a: Node, b: Node, tmp_path: Path) -> None:
     assert "ran\n" == (tmp_path / "runs").read_text()
     (tmp_path / "in").write_text("other")
     assert run(a, tmp_path, **task)["cached_from"] is None
+
+
+def test_a_node_dies_with_files_under_way(make_pair: MakePair, tmp_path: Path) -> None:
+    """Tasks that bring files and leave some end well without it; each has its own, byte for byte.
+
+    What only the node that died has by then comes once that is back.
+    """
+    pair = make_pair()
+    a, b = pair.nodes["a"], pair.nodes["b"]
+    sizes = [0, 1, 5000, 300_000, 5 * MIB]
+    brought = [os.urandom(size) for size in sizes]
+    for number, content in enumerate(brought):
+        (tmp_path / f"in{number}").write_bytes(content)
+    ids = [
+        submit(
+            a, tmp_path, command=f"sleep 0.1; cat in{number % 5} > out; echo {number} >> out",
+            files=[f"in{number % 5}"], outputs=["out"], workdir="private",
+        )
+        for number in range(60)
+    ]  # fmt: skip
+
+    def ended_on_b() -> list[str]:
+        tasks = a.ask(commands.List(state="succeeded"))["tasks"]
+        return [task["id"] for task in tasks if task["node"] == "b"]
+
+    wait_until(lambda: len(ended_on_b()) >= 3, "b has run some", within_s=60.0, story=a.tail)
+    b.kill_all()
+    tasks = a.wait(*ids, within_s=90.0)
+    assert {"succeeded"} == {task["state"] for task in tasks}, tasks
+    b.start()
+    b.wait_ready()
+    wait_meshed(pair)
+    with a.client(60.0) as client:
+        for number, task in enumerate(ids):
+            folder = tmp_path / "got" / str(number)
+            getting = Getting(task, folder)
+            getting.go_on(client)
+            assert [] == getting.problems
+            expected = brought[number % 5] + f"{number}\n".encode()
+            assert expected == (folder / "out").read_bytes()
+
+
+def test_what_is_lost_on_all_disks(make_pair: MakePair, tmp_path: Path) -> None:
+    """It is told soon: `get` says so, a cached answer is none, a task that brings it fails."""
+    pair = make_pair()
+    a, b = pair.nodes["a"], pair.nodes["b"]
+    task = {
+        "command": "seq 5 | tee out1 out2 out3", "outputs": ["out*"], "workdir": "private",
+        "cache": True,
+    }  # fmt: skip
+    first = run(a, **task)
+    assert first["id"] == run(a, **task)["cached_from"]
+    [digest] = {file["digest"] for file in first["outputs"]}
+    for file in [wait_held(node, digest) for node in (a, b)]:
+        file.unlink()
+    for node in (a, b):
+        kill(node.core_pid())
+        node.wait_ready()
+    wait_meshed(pair)
+    wait_until(lambda: set(a.states().values()) == {"up"}, "all are up", story=a.tail)
+    began = time.monotonic()
+    getting = Getting(first["id"], tmp_path / "got")
+    with a.client(60.0) as client:
+        getting.go_on(client)
+    assert [f"out{number}: no node has it" for number in (1, 2, 3)] == getting.problems
+    assert time.monotonic() - began < 20.0
+    name = f"task:{first['id']}/out1"
+    [brings] = a.wait(submit(a, command=f"cat {name}", files=[name]), within_s=60.0)
+    assert ("failed", f"cannot start: {name}: no node has it: it is lost") == (
+        brings["state"],
+        brings["reason"],
+    )
+    third = run(a, **task)
+    assert third["cached_from"] is None
+    assert third["id"] == run(a, **task)["cached_from"]
 
 
 def test_what_others_left_is_no_output(a: Node) -> None:

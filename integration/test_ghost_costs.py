@@ -12,9 +12,11 @@ from integration.ghosts import Ghost, free_place, ip_bytes, token_for
 from integration.harness import Node
 from integration.lab import Lab
 
-# Of all its processes, its runner among them.
-MEMORY_MAX = 38 * 1024 * 1024
+# Of all its processes, its runner among them: what it takes, and a little. The goal is 25 MiB:
+# docs/performance.md says what is in the way.
+MEMORY_MAX = 36 * 1024 * 1024
 READY_S_MAX = 1.0
+STARTS = 5
 IDLE_BYTES_A_SECOND_MAX = 20.0
 
 
@@ -25,16 +27,18 @@ def test_it_is_light(tmp_path: Path) -> None:
         node.start()
         ghost = Ghost(tmp_path / "g", token_for(node), node.status()["node"]["address"])
         try:
+            took_s = []
+            for _ in range(STARTS):
+                ghost.stderr.write_bytes(b"")
+                took_s.append(ghost.start())
+                ghost.terminate()
+                ghost.wait_stopped()
+            # By now its modules are compiled, as where it is installed: compiling takes memory.
+            ghost.stderr.write_bytes(b"")
             ghost.start()
             ghost.wait_attached(node)
             time.sleep(4.0)
             memory = ghost.memory()
-            took_s = []
-            for _ in range(5):
-                ghost.terminate()
-                ghost.wait_stopped()
-                ghost.stderr.write_bytes(b"")
-                took_s.append(ghost.start())
         finally:
             ghost.close()
     finally:

@@ -119,6 +119,21 @@ def test_a_graph_through_a_ghost(node: Node, ghost: Ghost, tmp_path: Path) -> No
     wait_until(lambda: not list((ghost.root / ".leoronic/work").iterdir()), "no folder is left")
 
 
+def test_files_for_it_and_from_it(node: Node, ghost: Ghost, tmp_path: Path) -> None:
+    """`put` and `collect` are for ghosts as for nodes."""
+    (tmp_path / "words").write_text("some words")
+    here = ("--root", str(node.root))
+    leoronic = (sys.executable, "-m", "leoronic.client")
+    put = (*leoronic, "put", "words", "--all", *here)
+    subprocess.run(put, check=True, timeout=60.0, capture_output=True, cwd=tmp_path)
+    assert "some words" == (ghost.root / "words").read_text()
+    (ghost.root / "result").write_text("a result")
+    collect = (*leoronic, "collect", str(tmp_path / "all"), *here)
+    subprocess.run(collect, check=True, timeout=60.0, capture_output=True)
+    found = {path.name: path.read_text() for path in (tmp_path / "all" / "g").iterdir()}
+    assert {"words": "some words", "result": "a result"} == found
+
+
 # ---- what its token is good for ----
 
 

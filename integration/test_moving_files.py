@@ -109,7 +109,7 @@ def test_put_replaces_and_is_refused(a: Node, b: Node, tmp_path: Path) -> None:
     assert "new" == (b.root / "same").read_text()
     done = leoronic(a, "put", "--node", "b", "--as", "folder", str(tmp_path / "same"), code=1)
     assert "not on b: folder: folder is a folder" in done.stderr
-    for name in (".leoronic/cookie", "../up", "/etc/passwd"):
+    for name in (".leoronic/cookie", "../up", "/etc/passwd", "inbox/x.json"):
         done = leoronic(a, "put", "--as", name, str(tmp_path / "same"), code=1)
         assert 1 == done.stderr.count("\n")
     (b.root / "link").symlink_to(tmp_path)
@@ -289,6 +289,7 @@ def test_collect_what_is_hostile(a: Node, b: Node, tmp_path: Path) -> None:
     (Path(os.fsdecode(bytes(folder) + b"/caf\xe9"))).write_text("2")
     (folder / "out").symlink_to("/etc")
     (folder / "passwd").symlink_to("/etc/passwd")
+    (folder / "inside").symlink_to("sparse")
     os.mkfifo(folder / "pipe")
     (folder / "ünï ✓ 'q\" $x\\").write_text("fine")
     (folder / "sparse").write_bytes(b"")
@@ -309,18 +310,74 @@ def test_collect_what_is_hostile(a: Node, b: Node, tmp_path: Path) -> None:
     assert "fine" == (target / "ünï ✓ 'q\" $x\\").read_text()
     assert "in" == (target / "locked" / "in").read_text()
     there = sorted(path.name for path in target.iterdir())
-    assert {"locked", "sparse", "ünï ✓ 'q\" $x\\"} == set(there) - {"growing"}
+    assert {"inside", "locked", "sparse", "ünï ✓ 'q\" $x\\"} == set(there) - {"growing"}
+    assert Path("sparse") == (target / "inside").readlink()
     for what in (
         "new\\nline",
         "caf",
-        "out is a symbolic link",
-        "passwd is a symbolic link",
+        "out is a link that leads out (/etc): skipped",
+        "passwd is a link that leads out (/etc/passwd): skipped",
         "pipe",
     ):
         assert what in done.stderr, (what, done.stderr)
     assert done.stderr.count("\n") in (5, 6), done.stderr
     assert [] == parts(tmp_path / "all")
     subprocess.run(["rm", "-rf", folder], check=True)
+
+
+def test_links_are_no_failure(a: Node, b: Node, tmp_path: Path) -> None:
+    """Of what is fine but for links, `collect` says that all is well."""
+    for node in (a, b):
+        (node.root / "current").symlink_to("model.bin")
+        (node.root / "system").symlink_to("/etc")
+    done = leoronic(a, "collect", str(tmp_path / "all"))
+    assert 2 == done.stderr.count("system is a link that leads out (/etc): skipped")
+    for node in (a, b):
+        assert Path("model.bin") == (tmp_path / "all" / node.root.name / "current").readlink()
+        (node.root / "current").unlink()
+        (node.root / "system").unlink()
+
+
+def test_secrets_do_not_travel(a: Node, b: Node, tmp_path: Path) -> None:
+    """Neither with a task, nor by put, nor with what is collected; also not by a link."""
+    (tmp_path / "state").symlink_to(a.state)
+    for path in (str(a.state / "cookie"), str(tmp_path / "state" / "cookie")):
+        for words in (["submit", "--file", path, "--", "true"], ["put", path]):
+            done = leoronic(a, *words, code=1)
+            assert "what a node keeps for itself in .leoronic" in done.stderr
+    cookie = (a.state / "cookie").read_bytes().strip()
+    leoronic(a, "collect", str(tmp_path / "all"))
+    found = [path for path in (tmp_path / "all").rglob("*") if path.is_file()]
+    assert found
+    assert not [path for path in found if cookie in path.read_bytes()]
+
+
+PLOT = """#!/bin/bash
+sum=$(cut -d, -f2 "$1" | paste -sd+ | bc)
+printf 'a picture of %s' "$sum" > year.png
+"""
+
+
+def test_the_example_of_the_docs(a: Node, b: Node, tmp_path: Path) -> None:
+    """docs/commands.md, "Files that travel", word by word."""
+    text = (REPOSITORY / "docs" / "commands.md").read_text().partition("## Files that travel")[2]
+    block = text.partition("\n    ")[2].partition("\n\n")[0]
+    script = "\n".join(line.removeprefix("    ") for line in ("    " + block).split("\n"))
+    assert 5 == script.count("leoronic ")
+    (tmp_path / "plot").write_text(PLOT)
+    (tmp_path / "plot").chmod(0o755)
+    (tmp_path / "data.csv").write_text("jan,20\nfeb,22\n")
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        env={**environment(a), "HOME": str(tmp_path)}, cwd=tmp_path, capture_output=True,
+        text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert 0 == done.returncode, (done.stdout, done.stderr)
+    assert "15 " in done.stdout
+    assert "a picture of 42" == (tmp_path / "pictures" / "year.png").read_text()
+    for node in (a, b):
+        collected = tmp_path / "collected" / node.root.name / "shared" / "data.csv"
+        assert (tmp_path / "data.csv").read_text() == collected.read_text()
 
 
 def test_collect_not_into_itself(a: Node) -> None:
@@ -382,8 +439,10 @@ def test_no_room_on_a_node(small: Path, tmp_path: Path) -> None:
     with ExitStack() as stack:
         pair = make(stack, tmp_path / "pair")
         a, b = pair.nodes["a"], pair.nodes["b"]
+        began = time.monotonic()
         done = leoronic(a, "put", str(file), code=1)
         assert "large (80 MiB) to a\n" == done.stdout
+        assert time.monotonic() - began < 10.0
         assert "not on b: large: " in done.stderr
         assert "room" in done.stderr
         assert not (b.root / "large").exists()

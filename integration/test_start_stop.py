@@ -211,6 +211,7 @@ def test_its_terminal_is_closed(tmp_path: Path, ends: str) -> None:
         node.close()
 
 
+@pytest.mark.patient
 def test_a_peer_that_does_not_answer(tmp_path: Path) -> None:
     """It is told once, with what to look at, and once more when it answers."""
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -14,6 +14,8 @@ from integration.harness import Node, wait_until
 from leoronic.core.commands import Debug, Submit
 from leoronic.errors import LeoronicError, NodeUnreachable, Refused, Unavailable
 
+pytestmark = pytest.mark.patient
+
 DEBUGGING = {"LEORONIC_DEBUG": "1"}
 TASKS = ("queue", "scheduler", "runner")
 CLUSTER = ("peers", "membership", "replication", "file_store", "discovery")

@@ -11,8 +11,14 @@ def main(arguments: list[str]) -> int:
         from leoronic.client.cli import main as client  # noqa: PLC0415 - not in a node
 
         return client(arguments)
+    hidden = "typing_extensions" not in sys.modules
+    if hidden:
+        # msgspec does without it, and it takes memory.
+        sys.modules["typing_extensions"] = None  # type: ignore[assignment]
     from leoronic.node import main as node  # noqa: PLC0415 - not in a client
 
+    if hidden:
+        del sys.modules["typing_extensions"]
     return node(arguments)
 
 

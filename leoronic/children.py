@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from leoronic.actors.addresses import met_before
+from leoronic.actors.call_door import CallDoor
 from leoronic.actors.carrying import CarryingActor
 from leoronic.actors.control import ControlActor
 from leoronic.actors.discovery import DiscoveryActor
@@ -121,6 +122,7 @@ def _cluster(itself: Itself, begin_anew: BeginAnew, supervisor: FindSupervisor) 
             ),
             ChildSpec(name="file_store", factory=file_store, mailbox_max=MAILBOX_MAX),
             ChildSpec(name="discovery", factory=discovery),
+            ChildSpec(name="call_door", factory=partial(CallDoor, port, config.state_dir)),
             _ghosts(itself, port, supervisor),
         ),
     )
@@ -135,7 +137,7 @@ def _ghosts(itself: Itself, port: PeerPort, supervisor: FindSupervisor) -> Super
         children=(
             ChildSpec(
                 name="relay",
-                factory=partial(RelayActor, lambda: itself.node),
+                factory=partial(RelayActor, lambda: itself.node, itself.config.cookie_path),
                 mailbox_max=MAILBOX_MAX,
             ),
             ChildSpec(name="relay_host", factory=door, mailbox_max=MAILBOX_MAX),

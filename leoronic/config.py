@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import sys
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -199,6 +198,9 @@ def _from_file(path: Path, asked_for: str | None) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"{path} cannot be read: {error}") from error
+    # Few have such a file, and all wait for what is imported at the start.
+    import tomllib  # noqa: PLC0415
+
     try:
         found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -2,63 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from types import TracebackType
-
-import orjson
 
 from leoronic.runtime.keeper import print_on_stderr
-from leoronic.runtime.log import use_loggers
-from leoronic.runtime.structured import structlog
+from leoronic.runtime.log import get_logger, use_loggers
+from leoronic.runtime.plain_log import use_plain_loggers
 from leoronic.writing import logs_are_text
 
 
 def configure_logs(node: str, log_format: str | None) -> None:
-    """Configure structlog for this process, and what else would write to stderr.
+    """Configure the logs of this process and its forks, and what else would write to stderr.
 
     JSON lines carry `event`, `level`, `timestamp` and `node`, and `task`, `attempt`, `actor`,
     `peer` where they apply.
     """
     text = logs_are_text(log_format)
-
-    def add_node(_logger: object, _method: str, event: structlog.typing.EventDict) -> object:
-        event["node"] = node
-        return event
-
-    processors: list[structlog.typing.Processor] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,
-    ]
+    use_plain_loggers(node, text=text)
     if text:
-        processors.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
-        factory: object = structlog.PrintLoggerFactory(sys.stderr)
-    else:
-        processors.append(add_node)  # type: ignore[arg-type]
-        processors.append(structlog.processors.JSONRenderer(serializer=_to_json))
-        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
-    use_loggers(structlog.get_logger)
+        _use_structlog()
+
+
+def _use_structlog() -> None:
+    """For a person. It takes 2 MiB, which a node that runs unwatched does without."""
+    from leoronic.runtime.structured import structlog  # noqa: PLC0415
+
     structlog.configure(
-        processors=processors,
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=factory,  # type: ignore[arg-type]
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=False,
     )
-    # What asyncio and the interpreter would print: on stderr there is nothing but these lines.
-    logging.basicConfig(handlers=[_Forwarding(logging.WARNING)], force=True)
-    sys.excepthook = _log_uncaught
-
-
-class _Forwarding(logging.Handler):
-    """Hands the standard library's log records on."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Log one."""
-        structlog.get_logger().bind(logger=record.name).log(
-            record.levelno, record.getMessage(), exc_info=record.exc_info
-        )
+    use_loggers(structlog.get_logger)
 
 
 def tell(log_format: str | None, line: str, story: list[str]) -> None:
@@ -66,18 +46,4 @@ def tell(log_format: str | None, line: str, story: list[str]) -> None:
     if logs_are_text(log_format):
         print_on_stderr(line, story)
     else:
-        structlog.get_logger().critical(line, **({"story": story} if story else {}))
-
-
-def _log_uncaught(
-    kind: type[BaseException], error: BaseException, _traceback: TracebackType | None
-) -> None:
-    structlog.get_logger().critical("uncaught error", reason=kind.__name__, exc_info=error)
-
-
-def _to_json(event: object, default: object = None, **_options: object) -> bytes:
-    try:
-        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:
-        # A file name that is no UTF-8, or a huge number: a log line must not end an actor.
-        return json.dumps(event, default=str).encode()
+        get_logger().critical(line, **({"story": story} if story else {}))

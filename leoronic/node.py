@@ -37,6 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         config = read_config(arguments, environment())
         if lock is None:
+            _refuse_ghosts_folder(config)
             lock = take_lock(config)
             # Only now: a node that is adopted has it, and its file or stdin may be gone.
             keep_cookie(config.cookie_path, given_cookie(config))
@@ -57,6 +58,16 @@ def main(arguments: Sequence[str]) -> int:
         adopt=adopt,
         tell=partial(tell, config.log_format),
     )
+
+
+def _refuse_ghosts_folder(config: Config) -> None:
+    """Its id is a ghost's, and what runs there was started for others. Raises `BadRequest`."""
+    token = config.state_dir / "token"
+    if token.exists() and not (config.state_dir / "leoronic.db").exists():
+        raise BadRequest(
+            f"{config.root} is a ghost's folder: `leoronic ghost` starts it. Start a node in "
+            f"another one (--root DIR), or remove {token} if it is to be a ghost no more"
+        )
 
 
 def _relay_main(config: Config, host: dict[str, Any], node: str, handed: str) -> int:

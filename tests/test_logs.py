@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from leoronic.logs import configure_logs
+from leoronic.runtime import log
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.structured import structlog
 from leoronic.writing import keep_writing, logs_are_text
@@ -41,7 +42,9 @@ class Stderr(io.TextIOWrapper):
 def _restored() -> Iterator[None]:
     """Whatever is configured here is undone."""
     handlers, hook = list(logging.getLogger().handlers), sys.excepthook
+    makers = list(log._makers)
     yield
+    log._makers[:] = makers
     structlog.reset_defaults()
     logging.getLogger().handlers[:] = handlers
     sys.excepthook = hook
@@ -71,7 +74,8 @@ def test_what_is_chosen(
 def test_a_line_of_json(monkeypatch: pytest.MonkeyPatch) -> None:
     """What CONTRACT names is there, and what was given besides."""
     stderr = configured(monkeypatch)
-    get_logger(actor="queue").info("attempt lost", task="a", attempt=2, where=Path("/x"))
+    logger = get_logger(actor="queue")
+    logger.info("attempt lost", task="a", attempt=2, where=Path("/x"), node="another")
     get_logger().debug("not worth a line")
     [line] = stderr.lines()
     assert line.pop("timestamp").endswith("Z")

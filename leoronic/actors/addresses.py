@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -145,7 +145,10 @@ def write_remembered(path: Path, peers: dict[str, Acquaintance]) -> None:
 
 
 def remembering(
-    known: dict[str, Acquaintance], members: dict[str, list[str]], names: dict[str, str]
+    known: dict[str, Acquaintance],
+    members: dict[str, list[str]],
+    names: dict[str, str],
+    left: Container[str] = (),
 ) -> dict[str, Acquaintance]:
     """`known` with what is told now: what changed at the end, the oldest dropped.
 
@@ -155,7 +158,7 @@ def remembering(
     for node, addresses in members.items():
         before = found.get(node)
         name = names.get(node) or (before.name if before else "")
-        now = Acquaintance(node, name, valid(addresses))
+        now = Acquaintance(node, name, valid(addresses), node in left)
         if now == before:
             continue
         found.pop(node, None)

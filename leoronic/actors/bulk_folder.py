@@ -17,6 +17,7 @@ from typing import NamedTuple
 from leoronic.blobs.disk import disk_errors, read_at
 from leoronic.blobs.inside import (
     DEPTH_MAX,
+    STATE_FOLDER,
     kind_of,
     name_problem,
     opened_folder,
@@ -28,7 +29,6 @@ from leoronic.blobs.inside import (
 from leoronic.errors import BadRequest, LeoronicError, NotFound, Refused
 from leoronic.wire.bulk import PAGE_ENTRIES_MAX, PAGE_TEXT_MAX, PATH_LENGTH_MAX, Entry
 
-STATE_FOLDER = ".leoronic"
 # The names of one folder are in memory while it is listed.
 NAMES_MAX = 1_000_000
 
@@ -47,7 +47,7 @@ def read_part(root: Path, path: str, offset: int, limit: int) -> FilePart:
     Raises `BadRequest`, `NotFound`, `Refused`.
     """
     parts = parts_of(path)
-    if parts[0] == STATE_FOLDER:
+    if STATE_FOLDER in parts:
         raise BadRequest(f"{shown(path)}: what the node keeps for itself is not handed out")
     with opened_folder(root) as root_fd, parent_of(root_fd, parts) as folder_fd:
         try:
@@ -142,7 +142,7 @@ class FolderWalk:
 
     def _seek(self, root_fd: int, after: str) -> None:
         names = _names(root_fd)
-        self._left = [([], [name for name in names if name != STATE_FOLDER])]
+        self._left = [([], names)]
         for name in parts_of(after) if after else []:
             parts, names = self._left[-1]
             behind = [other for other in names if _key(other) > name]
@@ -161,7 +161,8 @@ def _key(name: str) -> str:
 def _names(folder_fd: int) -> list[str]:
     """The last first. Raises `OSError`, `Refused`."""
     with os.scandir(folder_fd) as found:
-        names = [entry.name for entry in islice(found, NAMES_MAX + 1)]
+        # Another node may have its folder in this one's.
+        names = [e.name for e in islice(found, NAMES_MAX + 1) if e.name != STATE_FOLDER]
     if len(names) > NAMES_MAX:
         raise Refused(f"it has more than {NAMES_MAX} files")
     return sorted(names, key=_key, reverse=True)

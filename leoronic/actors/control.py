@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from leoronic.actors.following import Following
+from leoronic.actors.locating import Locating
 from leoronic.actors.node_answers import NodeInfo
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.output_reading import Item
@@ -29,10 +30,10 @@ from leoronic.core.queue_messages import QueueStarted, TasksChanged, Watching
 from leoronic.core.view import AskView, View
 from leoronic.errors import LeoronicError, NotFound, ProtocolError, Refused, Unavailable
 from leoronic.runtime.actor import NO_REPLY, Actor
-from leoronic.runtime.unix import listen_unix
 from leoronic.wire.codec import Codec, to_json
 from leoronic.wire.frames import Frame, FrameDecoder
 from leoronic.wire.protocol import FrameProtocol
+from leoronic.wire.unix import listen_unix
 
 CONNECTIONS_MAX = 2048
 REQUESTS_MAX = 64
@@ -86,6 +87,7 @@ class ControlActor(Actor):
         self._cluster = surface.cluster
         self._answers = surface.answers
         self._following = Following(surface.cluster, self._watchers, surface.sources)
+        self._locating = Locating(surface.cluster, self._watchers, self._nodes)
         membership = context.get("membership")
         if membership is not None:
             with contextlib.suppress(Unavailable):
@@ -273,6 +275,7 @@ class ControlActor(Actor):
         answers, of_nodes, joining = self._answers, self._answers.of_nodes, self._answers.joining
         found: dict[type, Callable[[Any], Awaitable[Any]]] = {
             commands.Show: answers.show,
+            commands.Locate: self._locating.locate,
             commands.List: answers.list_tasks,
             commands.Why: answers.why,
             commands.Redo: answers.redo,

@@ -112,7 +112,7 @@ class DiscoveryActor(Actor):
         if not isinstance(message, Remember):
             return await super().handle(message)
         before = self._remembered
-        known = remembering(before, message.members, message.names)
+        known = remembering(before, message.members, message.names, message.left)
         if known != before:
             self._remembered = known
             self._unsaved.set()

@@ -131,9 +131,9 @@ class FileBulk:
         assert got is not None, "no chunk was asked for"
         return FolderBytes(*got)
 
-    def call_back(self, node: str) -> None:
-        """`node` wants something and cannot call: call it, and serve it."""
-        places = self._places.get(node)
+    def call_back(self, node: str, places: tuple[str, ...] = ()) -> None:
+        """`node`, which listens at `places`, wants something and cannot call: call and serve it."""
+        places = places or self._places.get(node, ())
         if places:
             self._serves().call(node, places)
 

@@ -34,10 +34,18 @@ Makings = list[Made | LeoronicError]
 
 
 class Fetch(NamedTuple):
-    """Have the blobs of these here. Answer: None. Raises `Unavailable` if one can't be had."""
+    """Have the blobs of these here. Answer, once each is here or given up: why those cannot be had,
+    by digest. All are sought at once. If its sender no longer waits, nothing more is fetched.
+    """
 
     files: tuple[FileRef, ...]
     advance: Advance | None = None
+
+
+class FindLost(NamedTuple):
+    """Which of these has nobody who can be reached? Answer: a frozenset of digests, soon."""
+
+    digests: tuple[str, ...]
 
 
 class ReadBlob(NamedTuple):

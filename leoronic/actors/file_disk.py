@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from leoronic.actors.file_spares import Spares
 from leoronic.core.attempt_files import WORK, private_folder
 from leoronic.core.blob import BlobRef, FileRef
 from leoronic.core.file_effects import (
@@ -42,6 +42,7 @@ from leoronic.core.file_effects import (
 )
 from leoronic.core.run import AttemptKey
 from leoronic.errors import BadRequest, DiskFull, LeoronicError, NotFound
+from leoronic.runner.removing import remove_tree
 
 if TYPE_CHECKING:
     from leoronic.actors.file_calls import Makings
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 STATE_FOLDER = ".leoronic"
+INBOX = "inbox"
 RESERVE_BYTES = 1024 * 1024 * 1024
 RESERVE_SHARE = 0.05
 QUOTA_SHARE = 0.1
@@ -81,6 +83,8 @@ class FileDisk:
         self._store: BlobStore | None = None
         self._found: dict[str, float] = {}  # what should go, and when it was used last then
         self._placed: dict[AttemptKey, dict[str, Stamp]] = {}
+        self._files: dict[AttemptKey, tuple[FileRef, ...]] = {}
+        self._spares = Spares(self._folder / "spare")
 
     @property
     def store(self) -> BlobStore:
@@ -123,6 +127,7 @@ class FileDisk:
 
     def list_blobs(self, _message: ListBlobs) -> list[object]:
         """All that is here."""
+        self._spares.clear()
         if not _has_blobs(self._folder):
             return [HereNow(whole=True)]
         refs = tuple(BlobRef(held.digest, held.size) for held in self.store.held())
@@ -182,16 +187,20 @@ class FileDisk:
         store, folder = self.store, self.root / message.folder
         placed: dict[str, Stamp] = {}
         try:
-            _remove_tree(folder)
+            remove_tree(folder)
+            spare = self._spares.take(folder, message.files)
             for file in message.files:
-                place(store, file.digest, self.root, f"{message.folder}/{file.name}", file.mode)
+                if spare:
+                    store.use(file.digest)
+                else:
+                    place(store, file.digest, self.root, f"{message.folder}/{file.name}", file.mode)
                 placed[file.name] = stamp_of((folder / file.name).lstat())
         except (LeoronicError, OSError) as error:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             digests = dict.fromkeys(file.digest for file in message.files)
             missing = tuple(digest for digest in digests if not store.has(digest))
             return [PlaceFailed(message.key, _told(error), missing)]
-        self._placed[message.key] = placed
+        self._placed[message.key], self._files[message.key] = placed, message.files
         return [Placed(message.key)]
 
     def glob_outputs(
@@ -245,6 +254,7 @@ class FileDisk:
         """
         mine = {Path(private_folder(key)).name for key in message.keys}
         self._placed = {key: self._placed[key] for key in message.keys if key in self._placed}
+        self._files = {key: self._files[key] for key in message.keys if key in self._files}
         try:
             names = [name for name in os.listdir(self.root / WORK) if name not in mine]  # noqa: PTH208 - names
         except OSError:
@@ -253,18 +263,22 @@ class FileDisk:
             folder = self.root / WORK / name
             with contextlib.suppress(FileNotFoundError):
                 if folder.lstat().st_mtime < before - CLOCK_STEP_S:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    remove_tree(folder)
         return []
 
     def _drop(self, key: AttemptKey) -> None:
         self._placed.pop(key, None)
-        shutil.rmtree(self.root / private_folder(key), ignore_errors=True)
+        files = self._files.pop(key, ())
+        if files and self._spares.keep(self.root / private_folder(key), files):
+            return
+        remove_tree(self.root / private_folder(key))
 
     def find_unneeded(self, message: FindUnneeded, needed: Needed, wanted: int = 0) -> list[object]:
         """What should go, so that there is room for `wanted` more bytes."""
         from leoronic.blobs.collecting import collect  # noqa: PLC0415 - see the module
 
         found: dict[str, float] = {}
+        self._spares.clear()
 
         def note(blob: Held) -> bool:
             found[blob.digest] = blob.used_at
@@ -355,8 +369,9 @@ class FileDisk:
         from leoronic.blobs.inside import parts_of, shown  # noqa: PLC0415 - see the module
         from leoronic.blobs.placing import place  # noqa: PLC0415 - see the module
 
-        if parts_of(file.name)[0] == STATE_FOLDER:
-            raise BadRequest(f"{shown(file.name)}: that is where the node keeps its own files")
+        parts = parts_of(file.name)
+        if STATE_FOLDER in parts or parts[0] == INBOX:
+            raise BadRequest(f"{shown(file.name)}: nothing is put where a node keeps its own files")
         place(self.store, file.digest, self.root, file.name, file.mode, durable=True)
 
     def _gone(self, digest: str) -> list[object]:
@@ -398,13 +413,6 @@ def _has_blobs(folder: Path) -> bool:
             )
     except FileNotFoundError:
         return False
-
-
-def _remove_tree(folder: Path) -> None:
-    try:
-        shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
 
 
 def _told(error: LeoronicError | OSError) -> str:

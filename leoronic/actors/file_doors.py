@@ -11,6 +11,7 @@ from leoronic.actors.file_calls import (
     PIN_S,
     Advance,
     Fetch,
+    FindLost,
     MakeBlobs,
     Makings,
     PutFile,
@@ -18,7 +19,15 @@ from leoronic.actors.file_calls import (
 )
 from leoronic.actors.file_disk import FileDisk, is_corrupt
 from leoronic.core.blob import BlobRef, FileRef
-from leoronic.core.file_effects import FetchBlobs, FetchState, FoundCorrupt, HereNow, Pin, Progress
+from leoronic.core.file_effects import (
+    FetchBlobs,
+    FetchState,
+    FoundCorrupt,
+    HereNow,
+    Pin,
+    Progress,
+    WhoHas,
+)
 from leoronic.errors import DiskFull, LeoronicError, NotFound, Unavailable
 
 TELL_EVERY_S = 0.2
@@ -62,6 +71,8 @@ class FileDoors:
                 return self._make(MakeBlobs(folder, paths, advance))
             case Fetch(files, advance):
                 return self._fetch(files, advance)
+            case FindLost(digests):
+                return self._store.ask_machine(WhoHas(digests))
             case ReadBlob(digest, offset, limit):
                 return self._read(digest, offset, limit)
             case PutFile(file):
@@ -74,17 +85,23 @@ class FileDoors:
         if advance is not None:
             size = await self._store.in_thread(partial(self._disk.size_of, folder, paths))
         loop = asyncio.get_running_loop()
+        gone = False
 
         def progress(done: int) -> None:
+            if gone:
+                raise Unavailable("nobody waits for it any more")
             if advance is not None:
                 loop.call_soon_threadsafe(advance, done, max(done, size))
 
         work = partial(self._disk.make, folder, paths, self._store.algorithm(), progress)
-        made: Makings = await self._store.in_thread(work, long=True)
-        if any(isinstance(one, DiskFull) for one in made):
-            wanted = await self._store.in_thread(partial(self._disk.size_of, folder, paths))
-            await self._store.make_room(wanted)
-            made = await self._store.in_thread(work, long=True)
+        try:
+            made: Makings = await self._store.in_thread(work, long=True)
+            if any(isinstance(one, DiskFull) for one in made):
+                wanted = await self._store.in_thread(partial(self._disk.size_of, folder, paths))
+                await self._store.make_room(wanted)
+                made = await self._store.in_thread(work, long=True)
+        finally:
+            gone = True
         blobs = {one.blob: None for one in made if not isinstance(one, LeoronicError)}
         await self._keep(list(blobs))
         return made
@@ -95,7 +112,7 @@ class FileDoors:
             await self._store.feed(HereNow(tuple(blobs)))
             await self._store.ask_machine(Pin(tuple(blob.digest for blob in blobs), PIN_S))
 
-    async def _fetch(self, files: Sequence[FileRef], advance: Advance | None) -> None:
+    async def _fetch(self, files: Sequence[FileRef], advance: Advance | None) -> dict[str, str]:
         digests = tuple(dict.fromkeys(file.digest for file in files))
         await self._store.ask_machine(Pin(digests, PIN_S))
         fetched = asyncio.ensure_future(self._store.ask_machine(FetchBlobs(digests)))
@@ -103,11 +120,8 @@ class FileDoors:
             while advance is not None and not fetched.done():
                 await asyncio.wait({fetched}, timeout=TELL_EVERY_S)
                 await self._tell(files, digests, advance)
-            await fetched
-        except NotFound as error:
-            names = ", ".join(f.path for f in files if error.message.startswith(f.digest))
-            reason = error.message.partition(": ")[2]
-            raise Unavailable(f"{names or 'a file'}: {reason or error.message}") from None
+            missing: dict[str, str] = await fetched
+            return missing
         finally:
             fetched.cancel()
 

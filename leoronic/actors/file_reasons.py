@@ -30,8 +30,10 @@ class FileReasons:
             return await self._of_running(live)
         return []
 
-    async def _of_last_attempt(self, live: LiveTask) -> list[str]:
+    async def _of_last_attempt(self, live: LiveTask, before: int | None = None) -> list[str]:
         rows: list[AttemptRow] = await self._cluster.ask(lambda reads: reads.attempts(live.id))
+        if before is not None:
+            rows = [row for row in rows if row.attempt < before]
         last = max(rows, key=lambda row: row.attempt, default=None)
         if last is None or last.phase != NEVER_BEGAN or not last.lost:
             return []
@@ -48,4 +50,6 @@ class FileReasons:
         row: TaskRow | None = await self._cluster.ask(lambda reads: reads.task(task))
         size = sum(file.size for file in row.spec.files) if row is not None else 0
         name = self._nodes.name(self._nodes.me)
-        return [f"its files ({size:,} bytes) are on their way to {name}"]
+        # If an attempt before it could not have them, it may be the same again.
+        before = await self._of_last_attempt(live, before=live.attempt)
+        return [f"its files ({size:,} bytes) are on their way to {name}", *before]

@@ -30,6 +30,7 @@ from leoronic.core.file_effects import (
     FinishPart,
     GlobOutputs,
     ListBlobs,
+    NotAwaited,
     Place,
     ReadList,
     RemoveBlobs,
@@ -43,7 +44,7 @@ from leoronic.core.view import View
 from leoronic.errors import DiskFull, LeoronicError, Refused, Unavailable
 from leoronic.runtime.actor import NO_REPLY
 from leoronic.runtime.machine import MachineActor
-from leoronic.runtime.ref import Call
+from leoronic.runtime.ref import Call, LocalCall
 
 T = TypeVar("T")
 
@@ -98,6 +99,10 @@ class FileStoreActor(MachineActor):
         self.context.spawn(self._close_at_end(), "end")
         await self.feed(Start())
 
+    def call_back(self, node: str, places: tuple[str, ...]) -> None:
+        """As `FileBulk.call_back`: a node that this ghost does not see wants something."""
+        self._bulk.call_back(node, places)
+
     async def _close_at_end(self) -> None:
         try:
             await asyncio.get_running_loop().create_future()
@@ -112,7 +117,7 @@ class FileStoreActor(MachineActor):
             if isinstance(message, FolderPage | FolderPart):
                 answer = self._bulk.read_folder(message)
             if answer is not None:
-                self.context.spawn(self._answer(request, answer), "answer")
+                self._answer_soon(request, answer)
                 return NO_REPLY
         elif isinstance(message, CallBack):
             self._bulk.call_back(message.node)
@@ -154,6 +159,12 @@ class FileStoreActor(MachineActor):
 
     # ---- calls ----
 
+    def _answer_soon(self, request: Call, answer: Awaitable[Any]) -> None:
+        working = self.context.spawn(self._answer(request, answer), "answer")
+        if isinstance(request, LocalCall):
+            # Also if its sender has gone: what nobody waits for is not done.
+            request.future.add_done_callback(lambda _: working.cancel())
+
     async def _answer(self, request: Call, answer: Awaitable[Any]) -> None:
         try:
             result = await answer
@@ -166,7 +177,11 @@ class FileStoreActor(MachineActor):
         """Ask the machine. Raises what it answers with."""
         own = _Own()
         await self.feed(Asked(own, message))
-        return await own.answer
+        try:
+            return await own.answer
+        except asyncio.CancelledError:
+            self.context.send_now(NotAwaited(own))
+            raise
 
     def _ask_to_call(self, node: str) -> None:
         if not self._ghost:
@@ -321,12 +336,19 @@ class FileStoreActor(MachineActor):
         if self._ghost:
             return lambda _: frozenset()
         loop = asyncio.get_running_loop()
+        answers = True
 
         def needed(digests: Sequence[str]) -> Set[str]:
+            nonlocal answers
+            if not answers:
+                return set(digests)
             asked = asyncio.run_coroutine_threadsafe(self._ask_journal(digests), loop)
             try:
                 return asked.result(2 * JOURNAL_S)
             except (LeoronicError, TimeoutError, CancelledError):
+                # It is overloaded, or gone: to ask it page after page would hold a thread for hours
+                # and load it more. The next collection asks again.
+                answers = False
                 return set(digests)
 
         return needed

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from leoronic.actors.bulk_folder import STATE_FOLDER, FolderWalk, read_part
+from leoronic.actors.bulk_folder import FolderWalk, read_part
 from leoronic.actors.file_calls import FolderBytes, FolderPage, FolderPart
 from leoronic.actors.nodes import Nodes
 from leoronic.actors.output_reading import Item
+from leoronic.blobs.inside import STATE_FOLDER
 from leoronic.blobs.placing import HALF
 from leoronic.core.commands import ListFiles, ReadFiles
 from leoronic.errors import BadRequest, LeoronicError, MailboxFull, Unavailable

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
 
 from leoronic.actors.cluster import Cluster
-from leoronic.actors.file_calls import Advance, Fetch, ReadBlob
+from leoronic.actors.file_calls import Advance, Fetch, FindLost, ReadBlob
 from leoronic.actors.output_reading import Item
 from leoronic.actors.progress import with_progress
 from leoronic.actors.views import real_runs, winner
@@ -46,9 +46,8 @@ class Getting:
             if not 0 <= offset <= by_path[path].size:
                 raise BadRequest(f"{path} has {by_path[path].size} bytes, not {offset} and more")
         wanted = [file for file in outputs if file.path in command.have]
-        for batch in _batches(wanted):
-            async for item in self._send(batch, command.have):
-                yield item
+        async for item in self._send_all(wanted, command.have):
+            yield item
         shown = [
             {"path": file.path, "size": file.size, "mode": file.mode, "digest": file.digest}
             for file in outputs
@@ -78,16 +77,66 @@ class Getting:
         left = [run for run in runs if run.outcome is not None and run.outcome.outputs]
         return won or (left[-1] if left else None)
 
+    async def _send_all(self, wanted: list[FileRef], have: dict[str, int]) -> AsyncIterator[Item]:
+        """What nobody seems to have is sought together, beside the rest, and told when known."""
+        lost = await self._lost(wanted)
+        absent = [file for file in wanted if file.digest in lost]
+        seeking = asyncio.ensure_future(self._seek(absent))
+        try:
+            for batch in _batches([file for file in wanted if file.digest not in lost]):
+                async for item in self._send(batch, have):
+                    yield item
+                if absent and seeking.done():
+                    async for item in self._send_found(absent, seeking.result(), have):
+                        yield item
+                    absent = []
+            async for item in self._send_found(absent, await seeking, have):
+                yield item
+        finally:
+            seeking.cancel()
+
+    async def _lost(self, files: list[FileRef]) -> frozenset[str]:
+        if self._store is None or not files:
+            return frozenset()
+        asked = FindLost(tuple({file.digest: None for file in files}))
+        try:
+            lost: frozenset[str] = await self._store.call(asked, timeout_s=READ_S)
+        except LeoronicError:
+            return frozenset()  # Each is asked for anyway.
+        return lost
+
+    async def _seek(self, files: list[FileRef]) -> dict[str, str]:
+        """Have these here. Why some cannot be had, by path."""
+        if not files:
+            return {}
+        missing: dict[str, str] = {}
+        try:
+            reasons = await _Fetching(self._store, tuple(files))(None)
+        except LeoronicError as error:
+            return {file.path: error.message for file in files}
+        for file in files:
+            if file.digest in reasons:
+                missing[file.path] = reasons[file.digest]
+        return missing
+
+    async def _send_found(
+        self, files: list[FileRef], missing: dict[str, str], have: dict[str, int]
+    ) -> AsyncIterator[Item]:
+        """Those that are here now; of the others, why not: that first."""
+        for file in files:
+            if file.path in missing:
+                yield {"path": file.path, "problem": missing[file.path]}, b""
+        for file in files:
+            if file.path not in missing:
+                async for item in self._read(file, have[file.path]):
+                    yield item
+
     async def _send(self, batch: list[FileRef], have: dict[str, int]) -> AsyncIterator[Item]:
         missing: dict[str, str] = {}
         async for item in self._fetch(tuple(batch), missing):
             yield item
-        for file in batch:
-            if file.path in missing:
-                yield {"path": file.path, "problem": missing[file.path]}, b""
-                continue
-            async for item in self._read(file, have[file.path]):
-                yield item
+        async for item in self._send_found(batch, missing, have):
+            yield item
 
     async def _fetch(
         self, files: tuple[FileRef, ...], missing: dict[str, str]
@@ -97,13 +146,11 @@ class Getting:
             async for item, blob in with_progress(_Fetching(self._store, files), "fetched"):
                 if "result" not in item:
                     yield item, blob
+                    continue
+                reasons = item["result"]
+                missing |= {f.path: reasons[f.digest] for f in files if f.digest in reasons}
         except LeoronicError as error:
-            if len(files) == 1:
-                missing[files[0].path] = error.message
-                return
-            for file in files:
-                async for told in self._fetch((file,), missing):
-                    yield told
+            missing |= {file.path: error.message for file in files}
 
     async def _read(self, file: FileRef, offset: int) -> AsyncIterator[Item]:
         """All bytes from `offset` on; one item at least."""
@@ -146,10 +193,12 @@ class _Fetching:
         self._store = store
         self._files = files
 
-    async def __call__(self, advance: Advance) -> Any:
+    async def __call__(self, advance: Advance | None) -> dict[str, str]:
         if self._store is None:
             raise Unavailable("this node keeps no files")
-        return await self._store.call(Fetch(self._files, advance), timeout_s=FETCH_S_MAX)
+        fetch = Fetch(self._files, advance)
+        missing: dict[str, str] = await self._store.call(fetch, timeout_s=FETCH_S_MAX)
+        return missing
 
 
 def _batches(files: list[FileRef]) -> Iterator[list[FileRef]]:

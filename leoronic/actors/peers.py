@@ -39,7 +39,10 @@ from leoronic.actors.peers_messages import (
 )
 from leoronic.actors.standing import HANDSHAKE_S_MAX, Standing, make_standing
 from leoronic.core.addresses import Address, parse_address
-from leoronic.core.ghost_messages import GhostIds, Outward
+from leoronic.core.ghost_notices import (
+    GhostIds,
+    Outward,
+)
 from leoronic.core.membership_messages import Addresses, Found
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import Ask, PeerMessage

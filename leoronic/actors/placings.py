@@ -11,26 +11,31 @@ from typing import Any
 
 from leoronic.actors.file_calls import Fetch, PutFile
 from leoronic.actors.peer_commands import PlaceFile
-from leoronic.blobs.inside import parts_of, shown
+from leoronic.blobs.inside import STATE_FOLDER, parts_of, shown
 from leoronic.core.blob import FileRef
 from leoronic.errors import BadRequest, LeoronicError, MailboxFull, Refused
 from leoronic.runtime.actor import ActorContext
 from leoronic.runtime.ref import ActorRef
 
-STATE_FOLDER = ".leoronic"
+INBOX = "inbox"
 FETCH_S_MAX = 24 * 3600.0
 PUT_S_MAX = 3600.0
 PLACINGS_MAX = 64
 WAIT_S_MAX = 10.0
 # Longer than whoever asks needs to find a node again that it lost sight of.
-ABANDONED_S = 60.0
+ABANDONED_S = 20.0
 
 
 def checked_name(name: str) -> str:
     """A path in a working directory that a file may be put at. Raises `BadRequest`."""
     parts = parts_of(name)
-    if parts[0] == STATE_FOLDER:
+    if STATE_FOLDER in parts:
         raise BadRequest(f"{shown(name)}: {STATE_FOLDER} is the node's own: give another name")
+    if parts[0] == INBOX:
+        raise BadRequest(
+            f"{shown(name)}: what lies in {INBOX} is submitted: use `leoronic submit -f`, or give "
+            "another name"
+        )
     return str(PurePosixPath(*parts))
 
 
@@ -82,7 +87,10 @@ class Placings:
             placing.bytes = done
 
         try:
-            await store.call(Fetch((file,), advance), timeout_s=FETCH_S_MAX)
+            missing = await store.call(Fetch((file,), advance), timeout_s=FETCH_S_MAX)
+            if missing:
+                # That is this node's answer, and no silence: it need not be asked again.
+                raise Refused(f"{file.name}: {missing[file.digest]}")
             await store.call(PutFile(file), timeout_s=PUT_S_MAX)
         except LeoronicError as error:
             placing.error = error

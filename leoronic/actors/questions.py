@@ -28,7 +28,7 @@ from leoronic.actors.surface import make_surface
 from leoronic.actors.views import error_object
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import Answered, Ask, LinkDown, LinkUp, PeerMessage
-from leoronic.core.view import View
+from leoronic.core.view import GhostMember, View
 from leoronic.errors import (
     BadRequest,
     CallTimeout,
@@ -112,6 +112,7 @@ class QuestionsActor(Actor):
         self._by_token: dict[int, _Pending] = {}
         self._lanes: dict[str, _Lane] = {}
         self._serving: dict[str, dict[int, asyncio.Task[None]]] = {}
+        self._ways: dict[str, tuple[str, bool]] = {}
 
     async def started(self) -> None:
         """Find those who know the answers."""
@@ -142,11 +143,19 @@ class QuestionsActor(Actor):
                 pass
             case View():
                 for node in {*self._lanes, *self._serving}:
-                    if why := self._nodes.why_gone(node):
+                    if why := self._nodes.why_gone(node) or self._why_lost(node, message):
                         self._gone(node, why)
+                self._ways = {ghost: _way(member) for ghost, member in message.ghosts.items()}
             case _:
                 return await super().handle(message)
         return NO_REPLY
+
+    def _why_lost(self, ghost: str, view: View) -> str:
+        """What was asked of a ghost by way of a node that has it no more is not answered."""
+        before, member = self._ways.get(ghost), view.ghosts.get(ghost)
+        if before is None or member is None or not before[1] or _way(member) == before:
+            return ""
+        return f"{self._nodes.name(ghost)} lost {self._nodes.name(before[0])} meanwhile: ask again"
 
     # ---- asking ----
 
@@ -270,3 +279,8 @@ class QuestionsActor(Actor):
             question.node,
             Answered(self._nodes.me, request=question.request, body=text, blob=blob),
         )
+
+
+def _way(ghost: GhostMember) -> tuple[str, bool]:
+    """By which node it is asked, and whether it can be."""
+    return ghost.clairvoyant, ghost.linked

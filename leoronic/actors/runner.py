@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ class ExecutorActor(MachineActor):
         ghost: bool = False,
     ) -> None:
         super().__init__(
-            lambda: ExecutorMachine(node(), name, capacity(), tags, str(root), ghost=ghost)
+            lambda: ExecutorMachine(
+                node(), name, capacity(), tags, str(root), ghost=ghost, python=sys.executable
+            )
         )
         self._node = node
         self._root = root

@@ -16,6 +16,8 @@ PIECE_BYTES = 4 * 1024 * 1024
 # _IOW(0x94, 9, int) of linux/fs.h: the same number on all machines that Python 3.11 runs on but
 # mips, powerpc and sparc, where it is refused and the bytes are copied.
 _FICLONE = 0x40049409
+# A multiple of the block of any disk.
+_BLOCK_BYTES = 4096
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 # What a failing disk, or a file system that keeps checksums, answers.
 _DAMAGE = (errno.EIO, errno.EBADMSG, errno.EUCLEAN)
@@ -95,6 +97,32 @@ def write_back(fd: int, offset: int, size: int) -> None:
     """Have the disk begin to write what is dirty there, so that a later fsync has less to do."""
     # On Linux this starts writing, and waits for nothing.
     os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
+
+
+def open_past_cache(file: Path) -> int:
+    """A descriptor for `write_past_cache`; -1 where the file system has none. Raises `OSError`."""
+    try:
+        return os.open(file, os.O_WRONLY | os.O_DIRECT | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return -1
+
+
+def write_past_cache(fd: int, data: Bytes, offset: int) -> bool:
+    """Write all of `data` without a copy of it in the page cache. Raises `OSError`.
+
+    False, with nothing certain to be written, if it does not begin and end where the disk's blocks
+    do, in memory as in the file, or if `fd` is -1.
+    """
+    if fd < 0 or offset % _BLOCK_BYTES or len(data) % _BLOCK_BYTES:
+        return False
+    try:
+        return os.pwrite(fd, data, offset) == len(data)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
 
 
 def clone(source: int, target: int) -> bool:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from leoronic.blobs.hashing import digests, list_file, read_list
 from leoronic.core.blob import CHUNK_BYTES, ChunkList, is_digest
-from leoronic.durable import replace_file, sync_folder
+from leoronic.durable import sync_folder
 
 LIST = ".list"
 NEW = "new-"
@@ -113,11 +113,26 @@ class BlobFolder:
         os.fchmod(fd, 0o444)
         os.fsync(fd)
         if chunks.count > 1:
-            replace_file(_list_of(target), list_file(chunks))
+            self._keep_list(target, chunks)
         file.rename(target)
         sync_folder(target.parent)
         _list_of(file).unlink(missing_ok=True)
         return os.fstat(fd).st_mtime_ns
+
+    def _keep_list(self, blob: Path, chunks: ChunkList) -> None:
+        """By way of a file of its own: two threads may make the same blob at once."""
+        new = self.new()
+        fd = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                file.write(list_file(chunks))
+                file.flush()
+                os.fsync(file.fileno())
+            new.rename(_list_of(blob))
+        except BaseException:
+            new.unlink(missing_ok=True)
+            raise
+        sync_folder(blob.parent)
 
     def read_list(self, digest: str) -> ChunkList:
         """The list of a blob of several chunks. Raises `Corrupt`."""

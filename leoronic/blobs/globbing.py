@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from leoronic.blobs.inside import (
     DEPTH_MAX,
+    STATE_FOLDER,
     kind_of,
     name_problem,
     opened_folder,
@@ -20,7 +21,7 @@ from leoronic.blobs.inside import (
 )
 from leoronic.errors import BadRequest, Refused
 
-OWN_FOLDERS = (".leoronic", "inbox")
+OWN_FOLDERS = (STATE_FOLDER, "inbox")
 """Of the node's root; they hold no outputs."""
 FILES_MAX = 10_000
 NAMES_MAX = 1_000_000
@@ -59,8 +60,8 @@ def find(
     brought: Mapping[str, Stamp] = {},
 ) -> Found:
     """The regular files in `folder` that match any of `globs`; `skipped` names at its top are left,
-    and so is what was changed last before `since` (seconds since the epoch), which is told, and
-    what is still as it was `brought`.
+    and so is what a node keeps for itself, and what was changed last before `since` (seconds since
+    the epoch), which is told, and what is still as it was `brought`.
 
     `*`, `?` and `[...]` match within a name, `**` any number of folders, and as the last part any
     file below. Names that start with a dot are only matched by a dot. No link is followed.
@@ -130,7 +131,7 @@ class _Walk:
         if self._names > NAMES_MAX:
             raise _Enough(f"only the first {NAMES_MAX:,} names were looked at: name its folder")
         for entry in found:
-            if not prefix and entry.name in self._skipped:
+            if entry.name == STATE_FOLDER or (not prefix and entry.name in self._skipped):
                 continue
             path = prefix + entry.name
             hits, deeper = self._step(states, entry.name)

@@ -14,6 +14,10 @@ from pathlib import Path
 
 from leoronic.errors import BadRequest, NotFound, Refused
 
+STATE_FOLDER = ".leoronic"
+"""In a node's folder: what it keeps for itself."""
+RUN_FOLDERS = ("work", "scratch")
+"""In the former: where tasks run that have a folder of their own."""
 PATH_BYTES_MAX = 4096
 NAME_BYTES_MAX = 255
 DEPTH_MAX = 64
@@ -64,6 +68,19 @@ def parts_of(path: str) -> list[str]:
     if problem:
         raise BadRequest(f"{shown(path)}: {problem}")
     return parts
+
+
+def is_state(path: Path) -> bool:
+    """Whether a file is among those that a node keeps for itself, its secrets among them.
+
+    Links on the way are followed. The folders in which tasks run are not: what they make is theirs.
+    """
+    try:
+        parts = Path(os.path.realpath(path.parent)).parts
+    except (OSError, ValueError):
+        return False  # It will not be opened either.
+    below = [parts[at + 1 : at + 2] for at, part in enumerate(parts) if part == STATE_FOLDER]
+    return any(not after or after[0] not in RUN_FOLDERS for after in below)
 
 
 def kind_of(mode: int) -> str:

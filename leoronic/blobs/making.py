@@ -11,7 +11,16 @@ from typing import NamedTuple
 
 from leoronic.blobs.disk import clone, disk_errors, no_room, read_at, reserve, write_at, write_back
 from leoronic.blobs.hashing import Corrupt, digest_bytes, name_of
-from leoronic.blobs.inside import kind_of, name_problem, opened_folder, parent_of, parts_of, shown
+from leoronic.blobs.inside import (
+    STATE_FOLDER,
+    is_state,
+    kind_of,
+    name_problem,
+    opened_folder,
+    parent_of,
+    parts_of,
+    shown,
+)
 from leoronic.blobs.store import BlobStore
 from leoronic.core.blob import CHUNK_BYTES, BlobRef, ChunkList, chunk_bytes_for
 from leoronic.errors import BadRequest, LeoronicError, NotFound, Refused
@@ -178,6 +187,11 @@ def _source(folder: Path, path: str, inside: bool) -> Iterator[int]:
     else:
         if problem := name_problem(path) or _folder_problem(folder):
             raise BadRequest(f"{shown(path)}: {problem}")
+        if is_state(folder / path):
+            raise BadRequest(
+                f"{shown(path)} is what a node keeps for itself in {STATE_FOLDER}, with its "
+                "secrets: it is not handed out"
+            )
         fd = _open_regular(str(folder / path), shown(path), None)
     try:
         yield fd

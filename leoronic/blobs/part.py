@@ -16,15 +16,21 @@ from leoronic.blobs.disk import (
     disk_errors,
     is_hole,
     no_room,
+    open_past_cache,
     read_at,
     reserve,
     write_at,
     write_back,
+    write_past_cache,
 )
 from leoronic.blobs.folder import BlobFolder
 from leoronic.blobs.hashing import Bytes, Corrupt, is_chunk
 from leoronic.core.blob import ChunkList
 from leoronic.errors import NotFound, Refused
+
+# A larger blob goes past the page cache: that takes a fraction of the processor's time, and what
+# others have there stays. A smaller one will be read in a moment: by its task, or another node.
+PAST_CACHE_BYTES_MIN = 256 * 1024 * 1024 + 1
 
 Ranges = tuple[tuple[int, int], ...]
 """Of chunks: (first, the one after the last), in order, not touching each other."""
@@ -51,6 +57,7 @@ class Part:
         self._home = home
         self._file = home.folder.part(digest)
         self._fd = -1
+        self._past_cache_fd = -1
         self._here = bytearray(chunks.count)
         self._left = chunks.count
         self._users = 0
@@ -88,6 +95,8 @@ class Part:
         if self.chunks.size - there.st_blocks * 512 > self._home.room_left():
             raise no_room(self._what(), self._home.folder.path)
         reserve(self._fd, self.chunks.size)
+        if self.chunks.size >= PAST_CACHE_BYTES_MIN:
+            self._past_cache_fd = open_past_cache(self._file)
         self._home.folder.keep_part_list(self.digest, self.chunks)
 
     def _restore(self) -> None:
@@ -111,8 +120,9 @@ class Part:
             if fd is None or self._here[index]:
                 return False
             offset = index * self.chunks.chunk_bytes
-            write_at(fd, data, offset)
-            write_back(fd, offset, len(data))
+            if not write_past_cache(self._past_cache_fd, data, offset):
+                write_at(fd, data, offset)
+                write_back(fd, offset, len(data))
             return self._note(index, True)
 
     def read_chunk(self, index: int) -> bytes:
@@ -231,9 +241,10 @@ class Part:
 
     def _end(self, mtime_ns: int | None) -> None:
         self._ended = True
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        for fd in (self._fd, self._past_cache_fd):
+            if fd >= 0:
+                os.close(fd)
+        self._fd = self._past_cache_fd = -1
         self._home.ended(self, mtime_ns)
 
     def _what(self) -> str:

@@ -111,10 +111,11 @@ class Plan:
         for task, spec in zip(self.ids, specs, strict=True):
             if spec.id and self._is_known(spec, answer):
                 continue
-            cached = answer.cached.get(spec.cache_key) if spec.cache_key else None
-            if cached is None:
+            before = answer.cached.get(spec.cache_key) if spec.cache_key else None
+            if not before:
                 self.entries.append(Submitted(task, spec, now, self.asked.source))
                 continue
+            cached = before[0]
             told = msgspec.structs.replace(spec, cached_from=cached.task)
             self.entries.append(Submitted(task, told, now, self.asked.source))
             self.entries.append(Finished(task, 1, node, _again(cached.outcome, now), final=True))

@@ -102,6 +102,7 @@ class Attempt:
         "started_at",
         "stragglers",
         "tree_empty",
+        "waited_for",
     )
 
     def __init__(self, run: Run, patience: Patience) -> None:
@@ -121,6 +122,7 @@ class Attempt:
         self.tree_empty = False
         self.lingered = False
         self.stragglers = 0
+        self.waited_for: AttemptKey | None = None  # when it was killed, standing behind that one
         self.exit: ShellExited | None = None
         self.exited: Exited | None = None
 

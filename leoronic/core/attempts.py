@@ -146,13 +146,27 @@ class Attempts:
             return [Emit(Exited(run.task, run.attempt, outcome))]
         entry = self._attempts[run.key] = Attempt(run, self._patience)
         self._story.append((now, run.key, "unknown", "Run"))
-        first = self._attempts.get(run.behind) if run.behind else None
-        if first is not None and first.exited is None:
+        first = self._first_before(run)
+        if first is not None:
             entry.phase = Phase.QUEUED
+            entry.run = _behind(run, first.key)
             self.queued += 1
             self._behind.setdefault(first.key, []).append(run.key)
             return []
         return entry.spawn()
+
+    def _first_before(self, run: Run) -> Attempt | None:
+        """Whom it has to wait for: where that one was killed as it waited itself, for whom it did.
+
+        The executor may have sent this before it knew of that end.
+        """
+        key = run.behind
+        while key is not None:
+            entry = self._attempts.get(key)
+            if entry is None or entry.exited is None:
+                return entry
+            key = entry.waited_for
+        return None
 
     def _unqueue(self, entry: Attempt) -> list[Effect]:
         """Start an attempt that waited behind another."""
@@ -167,6 +181,7 @@ class Attempts:
         first = self._attempts.get(entry.run.behind) if entry.run.behind else None
         effects: list[Effect] = []
         if first is not None and first.exited is None:
+            entry.waited_for = first.key
             self._behind.setdefault(first.key, []).extend(others)
             for key in others:
                 self._attempts[key].run = _behind(self._attempts[key].run, first.key)

@@ -45,6 +45,7 @@ class _Keep:
 
     def __init__(self, candidates: list[str]) -> None:
         self.candidates = candidates
+        self.told: set[str] = set()
         self.heard_at = 0.0
         self.due = 0.0
 
@@ -163,10 +164,15 @@ class Caretaker:
             self._out.tell(node, SeekBlobs(self._out.me, digests))
 
     def on_here(self, told: BlobsHere) -> None:
-        """Somebody tells what it holds."""
+        """Somebody tells what it holds. It counts if it is a node, and was asked for that."""
+        if told.node not in self._peers:
+            return
         for digest in told.here:
-            self._checks.pop(digest, None)
-            self._keeps.pop(digest, None)
+            check, keep = self._checks.get(digest), self._keeps.get(digest)
+            if check is not None and told.node in check.asked:
+                del self._checks[digest]
+            if keep is not None and told.node in keep.told:
+                del self._keeps[digest]
         for digest in told.coming:
             keep = self._keeps.get(digest)
             if keep is not None and keep.candidates[0] == told.node:
@@ -180,7 +186,7 @@ class Caretaker:
                 self._next_candidate(digest, keep)
         for digest in told.coming:
             check = self._checks.get(digest)
-            if check is not None:
+            if check is not None and told.node in check.to_answer:
                 check.to_answer.discard(told.node)
                 check.coming.append(told.node)
         self._conclude()
@@ -211,6 +217,7 @@ class Caretaker:
 
     def _tell_keeper(self, digest: str, keep: _Keep) -> None:
         keep.due = self._out.now + KEEP_AGAIN_S
+        keep.told.add(keep.candidates[0])
         self._out.tell(keep.candidates[0], KeepBlobs(self._out.me, [digest]))
 
     def _next_candidate(self, digest: str, keep: _Keep) -> None:

@@ -52,6 +52,22 @@ class Show(_Command, frozen=True):
     id: str
 
 
+class Locate(_Command, frozen=True):
+    """Where a task runs, or how a node can be called: for those who then talk to it directly.
+
+    Result: {"task", "state", "attempt", "node": id of the node of that attempt, "name": of that
+    node, "addresses": [HOST:PORT of its peer port, the best first], "here": whether it is the node
+    that is asked, "reason": why it does not run, else ""}. With `wait_s` (at most 50) the answer
+    comes once an attempt later than `after_attempt` runs, or the task is final, or the time is
+    over. With `node` (an id) instead of `id` it is about that node: no task, attempt 0.
+    """
+
+    id: str = ""
+    node: str = ""
+    wait_s: float = 0.0
+    after_attempt: int = 0
+
+
 class List(_Command, frozen=True):
     """Result: {"tasks": [task objects, newest first], "more": bool}.
 
@@ -291,6 +307,7 @@ class Debug(_Command, frozen=True):
 Command = (
     Submit
     | Show
+    | Locate
     | List
     | Why
     | Logs

@@ -81,6 +81,8 @@ STRAYS_S = 20.0
 
 CLAIRVOYANT = "clairvoyant"
 """The tag of a node that serves ghosts."""
+GHOST = "ghost"
+"""The tag of a ghost."""
 RELAY_CPUS_MILLI = 1000
 
 
@@ -91,7 +93,8 @@ class Start:
 class ExecutorMachine:
     """See the module. `node` is this node's id, `name` what people call it, `root` its folder.
 
-    `ghost`: it is a ghost's, who has no scheduler; the actor `journal` is its clairvoyant's.
+    `python` is the interpreter that tasks are told of (`LEORONIC_PYTHON`). `ghost`: it is a
+    ghost's, who has no scheduler; the actor `journal` is its clairvoyant's.
     """
 
     def __init__(
@@ -103,14 +106,17 @@ class ExecutorMachine:
         root: str = "",
         *,
         ghost: bool = False,
+        python: str = "",
     ) -> None:
         self._node = node
         self._root = root
+        self._python = python
         self._name = name
-        self._has = Holdings(node, name, capacity, frozenset(tags), ghost=ghost)
+        self._ghost = ghost
+        self._fixed_tags = frozenset(tags) | ({GHOST} if ghost else set())
+        self._has = Holdings(node, name, capacity, self._fixed_tags, ghost=ghost)
         self._capacity = capacity
         self._relaying = False
-        self._fixed_tags = frozenset(tags)
         self._tags: set[str] = set()
         self._open: bool = False  # the journal has told what was running
         self._early: list[Inventory | ExitedMany] = []  # what the runner told before that
@@ -159,6 +165,7 @@ class ExecutorMachine:
         """Take one message; `now` in seconds since the epoch."""
         self._now = now
         self._handlers[type(message)](message)
+        self._send_placed()
         self._start_moved()
         # What runs here may not be known yet: then nothing must be assigned.
         self._effects += self._has.flush(now, can_offer=not self._has.closed)
@@ -223,10 +230,7 @@ class ExecutorMachine:
             and key not in unsent
             and key not in self._staging
         ]
-        # A runner forgets nothing before it is on disk: what this life of it does not have, it
-        # never got, and so it never ran.
-        life = message.runner
-        never = [key for key in missing if life and self._has.attempts[key].runner == life]
+        never = [key for key in missing if self._never_got(key, message.runner)]
         self._lose([key for key in missing if key not in never], "the runner no longer has it")
         self._end(message.exited)
         crowded = self._has.crowded(never)
@@ -248,6 +252,17 @@ class ExecutorMachine:
         else:
             self._open_up()
         self._flush_unsent()
+
+    def _never_got(self, key: AttemptKey, runner: str) -> bool:
+        """Whether the attempt, which that life of the runner does not have, never ran.
+
+        A runner forgets nothing before it is on disk. But what an earlier life of a ghost had may
+        have ended, and only a node that is out of reach knows.
+        """
+        attempt = self._has.attempts[key]
+        if self._ghost and not attempt.owner:
+            return False
+        return bool(runner) and attempt.runner == runner
 
     def _open_up(self) -> None:
         """It is known what runs here, and all of it is counted."""
@@ -368,7 +383,7 @@ class ExecutorMachine:
 
     def _prepare(self, key: AttemptKey, attempt: Attempt, spec: TaskSpec) -> None:
         """Have it sent to the runner, once its files are there."""
-        run = make_run(*key, spec, self._name, self._root)
+        run = make_run(*key, spec, self._name, self._root, self._python)
         attempt.has_folder = run.keep_folder
         attempt.outputs = spec.outputs
         attempt.private = run.workdir == "private"
@@ -382,6 +397,7 @@ class ExecutorMachine:
         elif spec.files and attempt.stop_reason:
             self._end_unstarted(key, attempt.stop_reason)
         elif spec.files:
+            attempt.began_at = self._now
             self._effects.append(self._staging.place(run, spec.files))
         else:
             self._unsent.append(run)
@@ -391,13 +407,23 @@ class ExecutorMachine:
         self._end([Exited(*key, Outcome(0.0, 0.0, reason=reason, not_started=passing))])
 
     def _on_files_placed(self, message: FilesPlaced) -> None:
-        run = self._staging.take_placing(message.key)
-        if run is not None:
-            self._unsent.append(run)
+        if self._staging.placed(message.key) and message.fetched:
+            attempt = self._has.attempts[message.key]
+            attempt.fetch_s = max(0.0, self._now - attempt.began_at)
+
+    def _send_placed(self) -> None:
+        ready = self._staging.take_ready(self._has.lanes.before)
+        if ready:
+            self._unsent += ready
             self._flush_unsent()
 
     def _on_files_missing(self, message: FilesMissing) -> None:
-        if self._staging.take_placing(message.key) is not None:
+        if self._staging.take_placing(message.key) is None:
+            return
+        if message.lost:
+            # To try again and again would be for ever.
+            self._end_unstarted(message.key, f"cannot start: {message.reason}: it is lost")
+        else:
             self._end_unstarted(message.key, message.reason, passing=True)
 
     def _on_outputs_kept(self, message: OutputsKept) -> None:
@@ -489,7 +515,8 @@ class ExecutorMachine:
             attempt = self._has.attempts[exited.key]
             attempt.stage = Stage.ENDING
             outcome = self._dated(exited.outcome)
-            duration_s = outcome.finished_at - outcome.started_at
+            # Who has to wait for files would keep others waiting that stand behind it.
+            duration_s = outcome.finished_at - outcome.started_at + attempt.fetch_s
             self._has.lanes.note_duration((attempt.owner, attempt.class_number), duration_s)
             self._has.release(exited.key)
             entries.append(ending(exited, outcome, attempt, self._node, self._now))
@@ -502,6 +529,8 @@ class ExecutorMachine:
             attempt = self._has.attempts.get(key)
             # One that is not on disk yet will be sent without `behind` anyway, and one whose start
             # was refused meanwhile is gone.
+            if key in self._staging:
+                continue  # It is sent as one that stands behind nobody.
             if attempt and attempt.stage is Stage.RUNNING and self._connected:
                 self._send("runner_host", StartNow(*key))
 

@@ -21,8 +21,8 @@ FETCHES_MAX = 8192
 
 
 class Fetches:
-    """See the module. Of each digest, `arrived(digest, size)` or `failed(digest, reason)` is called
-    once; then nothing is known of it here.
+    """See the module. Of each digest, `arrived(digest, size)` or `failed(digest, reason, lost)` is
+    called once; then nothing is known of it here. `lost`: it is nowhere.
 
     `wants`: those asked are to fetch what they lack (this is a ghost, and they its only source).
     """
@@ -31,7 +31,7 @@ class Fetches:
         self,
         out: FileOutbox,
         arrived: Callable[[str, int], None],
-        failed: Callable[[str, str], None],
+        failed: Callable[[str, str, bool], None],
         *,
         wants: bool = False,
     ) -> None:
@@ -44,6 +44,7 @@ class Fetches:
         self._fetching: set[str] = set()
         self._dues = Dues()
         self._peers: list[str] = []
+        self._all_there = False
 
     def __contains__(self, digest: object) -> bool:
         return digest in self._all
@@ -68,10 +69,24 @@ class Fetches:
             if self.is_full():
                 return False
             transfer = self._all[digest] = Transfer(digest, self._out)
+            transfer.see(all_there=self._all_there)
         if teller:
             transfer.hear(teller, here=True)
         self._after(transfer)
         return True
+
+    def drop(self, digest: str) -> None:
+        """Nobody wants it any more. Chunks that are under way come to their end."""
+        if self._all.pop(digest, None) is not None:
+            self._dues.forget(digest)
+            self._fetching.discard(digest)
+            self._waiting.pop(digest, None)
+            self._next()
+
+    def is_coming(self, digest: str) -> bool:
+        """Whether somebody is known who has it, so that it will probably be here."""
+        transfer = self._all.get(digest)
+        return transfer is not None and transfer.stage in (Stage.WAITING, Stage.FETCHING)
 
     def progress(self, digest: str) -> Progress:
         """How far one is that is being fetched."""
@@ -83,10 +98,14 @@ class Fetches:
 
     # ---- the others ----
 
-    def see(self, peers: list[str]) -> None:
-        """These can be reached, as membership has it."""
+    def see(self, peers: list[str], *, all_there: bool = False) -> None:
+        """These can be reached, as membership has it. `all_there`: there are no others."""
         gone = [node for node in self._peers if node not in peers]
         new = set(peers).difference(self._peers)
+        if gone or new or all_there != self._all_there:
+            self._all_there = all_there
+            for transfer in self._all.values():
+                transfer.see(all_there=all_there)
         self._peers = peers
         for node in gone:
             self.lose(node)
@@ -120,6 +139,10 @@ class Fetches:
                 reason = told.reason if missing else ""
                 # Of others it means little: two that seek the same would wait for each other.
                 mine = coming and self._wants
+                if missing and told.lost and self._wants:
+                    transfer.lost = True
+                if coming:
+                    transfer.is_somewhere()
                 transfer.hear(told.node, here=here, coming=mine, reason=reason)
                 if missing and self._wants and told.reason and told.node in self._peers:
                     transfer.fail(told.reason)  # It has done all that can be done.
@@ -193,7 +216,7 @@ class Fetches:
             if transfer.stage is Stage.HERE:
                 self._arrived(digest, size)
             else:
-                self._failed(digest, transfer.reason)
+                self._failed(digest, transfer.reason, transfer.lost)
         self._next()
 
     def _next(self) -> None:

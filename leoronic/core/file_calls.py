@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from leoronic.core.effects import Asked, Fail, Reply
 from leoronic.core.fetches import Fetches
-from leoronic.core.file_effects import FetchBlobs, FetchState, Pin, Progress
+from leoronic.core.file_effects import FetchBlobs, FetchState, Pin, Progress, WhoHas
 from leoronic.core.file_outbox import FileOutbox
-from leoronic.errors import NotFound, Refused
+from leoronic.core.whereabouts import Whereabouts
+from leoronic.errors import Refused, Unavailable
 
 PINS_MAX = 65_536
 PIN_S_MAX = 24 * 3600.0
@@ -16,21 +18,27 @@ CALLS_MAX = 256
 
 
 class _Call:
-    """Somebody waits until these are here."""
+    """Somebody waits until each of these is here, or given up."""
 
     def __init__(self, request: object, missing: set[str]) -> None:
         self.request = request
         self.missing = missing
+        self.failed: dict[str, str] = {}
 
 
 class FileCalls:
     """See the module. `size_of` gives that of a blob that is here, None of any other."""
 
     def __init__(
-        self, out: FileOutbox, fetches: Fetches, size_of: Callable[[str], int | None]
+        self,
+        out: FileOutbox,
+        fetches: Fetches,
+        whereabouts: Whereabouts,
+        size_of: Callable[[str], int | None],
     ) -> None:
         self._out = out
         self._fetches = fetches
+        self._whereabouts = whereabouts
         self._size_of = size_of
         self._calls: list[_Call] = []
         self._pins: dict[str, float] = {}
@@ -47,6 +55,10 @@ class FileCalls:
                 self._fetch(asked.request, digests)
             case FetchState(digests):
                 self._out.add(Reply(asked.request, self._state(digests)))
+            case WhoHas(digests):
+                request = asked.request
+                found = lambda lost: self._out.add(Reply(request, lost))  # noqa: E731
+                self._whereabouts.ask(digests, found)
             case Pin(digests, for_s):
                 self._pin(asked.request, digests, for_s)
             case other:
@@ -60,22 +72,42 @@ class FileCalls:
 
     def arrived(self, digest: str) -> None:
         """It is here now."""
-        for call in list(self._calls):
-            call.missing.discard(digest)
-            if not call.missing:
-                self._calls.remove(call)
-                self._out.add(Reply(call.request, None))
+        self._settle(digest, "")
 
     def failed(self, digest: str, reason: str) -> None:
         """It cannot be had."""
+        self._settle(digest, reason)
+
+    def _settle(self, digest: str, reason: str) -> None:
         for call in [call for call in self._calls if digest in call.missing]:
-            self._calls.remove(call)
-            self._out.add(Fail(call.request, NotFound(f"{digest}: {reason}")))
+            call.missing.discard(digest)
+            if reason:
+                call.failed[digest] = reason
+            if not call.missing:
+                self._calls.remove(call)
+                self._out.add(Reply(call.request, call.failed))
+
+    def forget(self, request: object) -> list[str]:
+        """Nobody waits for its answer any more: which blobs it was waiting for."""
+        found = next((call for call in self._calls if call.request is request), None)
+        if found is None:
+            return []
+        self._calls.remove(found)
+        return sorted(found.missing)
+
+    def waits_for(self, digest: str) -> bool:
+        """Whether somebody does."""
+        return any(digest in call.missing for call in self._calls)
+
+    def needed(self, digests: Iterable[str]) -> None:
+        """The journal says what these are for: they stay without us."""
+        for digest in digests:
+            self._pins.pop(digest, None)
 
     def _fetch(self, request: object, digests: Iterable[str]) -> None:
         missing = {digest for digest in digests if self._size_of(digest) is None}
         if not missing:
-            self._out.add(Reply(request, None))
+            self._out.add(Reply(request, {}))
         elif len(self._calls) >= CALLS_MAX:
             self._out.add(Fail(request, Refused("too many wait for files already")))
         elif not all(self._fetches.fetch(digest) for digest in sorted(missing)):
@@ -94,8 +126,26 @@ class FileCalls:
         return found
 
     def _pin(self, request: object, digests: tuple[str, ...], for_s: float) -> None:
-        if len(self._pins) + len(digests) > PINS_MAX:
-            self._out.add(Fail(request, Refused("too many files are pinned already")))
+        new = sum(digest not in self._pins for digest in digests)
+        if len(self._pins) + new > PINS_MAX:
+            self.digests()
+            new = sum(digest not in self._pins for digest in digests)
+        if new > PINS_MAX:
+            what = f"{new} different files at once: at most {PINS_MAX} can be kept: use fewer"
+            self._out.add(Fail(request, Refused(what)))
+            return
+        if len(self._pins) + new > PINS_MAX:
+            first = sorted(self._pins.values())[len(self._pins) + new - PINS_MAX - 1]
+            again_s = max(1, math.ceil(first - self._out.now))
+            self._out.add(
+                Fail(
+                    request,
+                    Unavailable(
+                        f"this node keeps {len(self._pins)} files that no task refers to yet, "
+                        f"{PINS_MAX} at most: nothing was done; try again in {again_s} s"
+                    ),
+                )
+            )
             return
         until = self._out.now + min(for_s, PIN_S_MAX)
         for digest in digests:

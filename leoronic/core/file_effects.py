@@ -230,9 +230,21 @@ class NewNeeds(NamedTuple):
 
 
 class FetchBlobs(NamedTuple):
-    """Answered with None once all of them are here, or with the reason why one cannot be had."""
+    """Answered once each of them is here or is given up: why those cannot be had, by digest."""
 
     digests: tuple[str, ...]
+
+
+class WhoHas(NamedTuple):
+    """Answered, within some seconds, with those that nobody has who can be reached."""
+
+    digests: tuple[str, ...]
+
+
+class NotAwaited(NamedTuple):
+    """Nobody waits any more for the answer to this request: nothing need be fetched for it."""
+
+    request: object
 
 
 class FetchState(NamedTuple):

@@ -38,6 +38,8 @@ PLACE_TRIES_MAX = 3
 # A ghost's outputs are safe only with its clairvoyant.
 HANDOVER_AGAIN_S = 2.0
 HANDOVER_S = 120.0
+# While somebody fetches them, which may take long; but not for ever, if it never gets them.
+HANDOVER_S_MAX = 3600.0
 
 
 class _Stage(Enum):
@@ -52,6 +54,7 @@ class _Job:
         self.stage = _Stage.FETCHING
         self.tries = 0
         self.missing: set[str] = set()
+        self.fetched = False
 
     def name_of(self, digest: str) -> str:
         return next(file.path for file in self.request.files if file.digest == digest)
@@ -64,6 +67,7 @@ class _Outputs:
         self.kept: OutputsKept | None = None
         self.unsafe: set[str] = set()
         self.made_at = 0.0
+        self.asked_at = 0.0  # when they were last asked for, or somebody came who may take them
 
 
 class FileJobs:
@@ -126,6 +130,7 @@ class FileJobs:
             job.stage = _Stage.PLACING
             self._out.disk(Place(*job.request))
             return
+        job.fetched = True
         for digest in wanted:
             if digest in job.missing and not self._fetches.fetch(digest):
                 self._give_up(job.request.key, "too many files are being fetched already")
@@ -139,22 +144,26 @@ class FileJobs:
                 if not job.missing:
                     self._fetch(job)  # Some may have gone since.
 
-    def failed(self, digest: str, reason: str) -> None:
-        """It cannot be had."""
+    def failed(self, digest: str, reason: str, *, lost: bool) -> None:
+        """It cannot be had; `lost`: nor ever."""
         for key, job in list(self._jobs.items()):
             if digest in job.missing:
-                self._give_up(key, f"{job.name_of(digest)}: {reason}")
+                self._give_up(key, f"{job.name_of(digest)}: {reason}", lost=lost)
 
-    def _give_up(self, key: AttemptKey, reason: str) -> None:
+    def waits_for(self, digest: str) -> bool:
+        """Whether an attempt does."""
+        return any(digest in job.missing for job in self._jobs.values())
+
+    def _give_up(self, key: AttemptKey, reason: str, *, lost: bool = False) -> None:
         del self._jobs[key]
-        self._out.send(RUNNER, FilesMissing(key, reason))
+        self._out.send(RUNNER, FilesMissing(key, reason, lost))
 
     def on_placed(self, message: Placed) -> None:
         """The disk has done it."""
         job = self._jobs.get(message.key)
         if job is not None and job.stage is _Stage.PLACING:
             job.stage = _Stage.PLACED
-            self._out.send(RUNNER, FilesPlaced(message.key))
+            self._out.send(RUNNER, FilesPlaced(message.key, job.fetched))
 
     def on_place_failed(self, message: PlaceFailed) -> None:
         """The disk could not. What turned out to be missing is fetched again."""
@@ -185,7 +194,7 @@ class FileJobs:
         if outputs is None or outputs.kept is not None:
             return
         outputs.kept = OutputsKept(*message)
-        outputs.made_at = self._out.now
+        outputs.made_at = outputs.asked_at = self._out.now
         if self._hand_over:
             outputs.unsafe = {file.digest for file in message.outputs}
             self._tell_at = self._out.now
@@ -197,8 +206,16 @@ class FileJobs:
         keeper = peers[0] if peers else ""
         if keeper != self._keeper:
             self._keeper = keeper
+            for outputs in self._outputs.values():
+                outputs.made_at = outputs.asked_at = self._out.now
             if self._tell_at is not None:
                 self._tell_at = self._out.now
+
+    def asked_for(self, digest: str) -> None:
+        """Another node fetches that from here."""
+        for outputs in self._outputs.values():
+            if digest in outputs.unsafe:
+                outputs.asked_at = self._out.now
 
     def elsewhere(self, digests: Iterable[str]) -> None:
         """Another node has these, too."""
@@ -213,7 +230,7 @@ class FileJobs:
         unsafe: dict[str, None] = {}
         for outputs in self._outputs.values():
             if outputs.unsafe and outputs.kept is not None:
-                if self._out.now >= outputs.made_at + HANDOVER_S:
+                if self._keeper and self._is_overdue(outputs):
                     self._keep_without(outputs, outputs.kept)
                     continue
                 for digest in sorted(outputs.unsafe):
@@ -222,6 +239,11 @@ class FileJobs:
         if self._keeper and wanted:
             self._out.tell(self._keeper, KeepBlobs(self._out.me, wanted[:DIGESTS_MAX]))
         self._tell_at = self._out.now + HANDOVER_AGAIN_S if wanted else None
+
+    def _is_overdue(self, outputs: _Outputs) -> bool:
+        """Whether nobody will take them. Time counts while there is somebody who might."""
+        due = min(outputs.asked_at + HANDOVER_S, outputs.made_at + HANDOVER_S_MAX)
+        return self._out.now >= due
 
     def _keep_without(self, outputs: _Outputs, kept: OutputsKept) -> None:
         """Nobody would take some of them: these are lost with this node."""
@@ -234,19 +256,25 @@ class FileJobs:
 
     # ---- forgetting ----
 
-    def forget(self, message: ForgetFiles) -> None:
-        """The executor needs them no longer."""
+    def forget(self, message: ForgetFiles) -> list[str]:
+        """The executor needs them no longer. Which blobs they were waiting for."""
+        missing: set[str] = set()
         for key in message.keys:
-            self._jobs.pop(key, None)
+            job = self._jobs.pop(key, None)
+            if job is not None:
+                missing |= job.missing
             self._outputs.pop(key, None)
         self._out.disk(DropFolders(message.keys))
+        return sorted(missing)
 
-    def forget_others(self, message: FilesOf) -> None:
-        """The executor has these attempts, and no others."""
+    def forget_others(self, message: FilesOf) -> list[str]:
+        """The executor has these attempts, and no others. Which blobs those waited for."""
         keys = set(message.keys)
+        others = [job for key, job in self._jobs.items() if key not in keys]
         self._jobs = {key: job for key, job in self._jobs.items() if key in keys}
         self._outputs = {key: made for key, made in self._outputs.items() if key in keys}
         self._out.disk(DropOtherFolders(message.keys))
+        return sorted({digest for job in others for digest in job.missing})
 
     # ---- time ----
 

@@ -25,16 +25,23 @@ class PlaceFiles(NamedTuple):
 
 
 class FilesPlaced(NamedTuple):
-    """To the executor: all files of the attempt are in its folder, whole."""
+    """To the executor: all files of the attempt are in its folder, whole. `fetched`: some were not
+    here.
+    """
 
     key: AttemptKey
+    fetched: bool = False
 
 
 class FilesMissing(NamedTuple):
-    """To the executor: they cannot be had now, for `reason`; nothing of them is left."""
+    """To the executor: they cannot be had now, for `reason`; nothing of them is left.
+
+    `lost`: nor ever, as all nodes that are known are there, and none of them has one of them.
+    """
 
     key: AttemptKey
     reason: str
+    lost: bool = False
 
 
 class KeepOutputs(NamedTuple):
@@ -66,6 +73,22 @@ class ForgetFiles(NamedTuple):
 
 class FilesStarted(NamedTuple):
     """To the executor: the file store has begun anew, and knows of no request."""
+
+
+class FindBlobs(NamedTuple):
+    """From the queue: is there a node that can be reached and has each of these? Answered, within
+    some seconds, by `BlobsFound` with the same token.
+    """
+
+    token: int
+    digests: tuple[str, ...]
+
+
+class BlobsFound(NamedTuple):
+    """To the queue: nobody that can be reached has those in `lost`; somebody has the others."""
+
+    token: int
+    lost: frozenset[str]
 
 
 class FilesOf(NamedTuple):

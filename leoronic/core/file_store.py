@@ -8,7 +8,7 @@ copy. Whatever is told by others is checked against what this node knows itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from leoronic.core.caretaker import Caretaker
 from leoronic.core.effects import Asked, Effect, Fired, SetTimer
@@ -24,6 +24,7 @@ from leoronic.core.file_effects import (
     ListRead,
     NeededTold,
     NewNeeds,
+    NotAwaited,
     OutputsMade,
     PartBegun,
     PartFailed,
@@ -37,8 +38,10 @@ from leoronic.core.file_effects import (
 )
 from leoronic.core.file_jobs import RUNNER, FileJobs
 from leoronic.core.file_messages import (
+    BlobsFound,
     FilesOf,
     FilesStarted,
+    FindBlobs,
     ForgetFiles,
     KeepOutputs,
     PlaceFiles,
@@ -56,6 +59,7 @@ from leoronic.core.peer import (
 )
 from leoronic.core.tracking import ASKERS_MAX, Tracked
 from leoronic.core.view import AskView, View
+from leoronic.core.whereabouts import Whereabouts
 
 COLLECT_S = 60.0
 TRACKED_MAX = 64
@@ -86,7 +90,9 @@ class FileStoreMachine:
         self._peers: frozenset[str] = frozenset()
         self._fetches = Fetches(self._out, self._arrived, self._failed, wants=ghost)
         self._jobs = FileJobs(self._out, self._fetches, self._holds, hand_over=ghost)
-        self._calls = FileCalls(self._out, self._fetches, self._here.get)
+        self._whereabouts = Whereabouts(self._out, self._holds)
+        self._calls = FileCalls(self._out, self._fetches, self._whereabouts, self._here.get)
+        self._repairs: set[str] = set()  # found damaged, and fetched for nobody in particular
         self._care = Caretaker(self._out, self._holds)
         self._tracked: dict[str, Tracked] = {}
         self._questions: dict[str, dict[str, AskChunks]] = {}  # until the list is read
@@ -103,9 +109,11 @@ class FileStoreMachine:
             LinkDown: lambda message: self._lose(message.node),
             PlaceFiles: self._when_loaded(self._jobs.place),
             KeepOutputs: self._when_loaded(self._jobs.keep),
-            ForgetFiles: self._when_loaded(self._jobs.forget),
-            FilesOf: self._when_loaded(self._jobs.forget_others),
+            ForgetFiles: self._when_loaded(lambda m: self._not_wanted(self._jobs.forget(m))),
+            FilesOf: self._when_loaded(lambda m: self._not_wanted(self._jobs.forget_others(m))),
             Asked: self._when_loaded(self._calls.asked),
+            NotAwaited: self._on_not_awaited,
+            FindBlobs: self._when_loaded(self._on_find_blobs),
             SeekBlobs: self._on_seek_blobs,
             KeepBlobs: self._on_keep_blobs,
             BlobsHere: self._on_blobs_here,
@@ -122,7 +130,7 @@ class FileStoreMachine:
             PlaceFailed: self._on_place_failed,
             OutputsMade: self._on_outputs_made,
             NeededTold: self._care.on_page,
-            NewNeeds: lambda message: self._care.needed(message.digests),
+            NewNeeds: self._on_new_needs,
             UnneededTold: self._on_unneeded_told,
             RoomWanted: self._when_loaded(lambda _: self._collect()),
             Fired: self._on_fired,
@@ -139,7 +147,13 @@ class FileStoreMachine:
         return self._out.take()
 
     def _arm(self) -> None:
-        parts = (self._fetches.due(), self._jobs.due(), self._care.due(), self._collect_at)
+        parts = (
+            self._fetches.due(),
+            self._jobs.due(),
+            self._care.due(),
+            self._whereabouts.due(),
+            self._collect_at,
+        )
         due = min((at for at in parts if at is not None), default=None)
         if due is not None and self._loaded and (self._timer_at is None or due < self._timer_at):
             self._timer_at = due
@@ -150,6 +164,7 @@ class FileStoreMachine:
         self._fetches.look()
         self._jobs.look()
         self._care.look()
+        self._whereabouts.look()
         if self._collect_at is not None and self._out.now >= self._collect_at:
             self._collect()
 
@@ -192,7 +207,10 @@ class FileStoreMachine:
     def is_idle(self) -> bool:
         """Whether nothing is under way, for anybody."""
         return not (self._wanting or self._questions or self._early) and (
-            self._fetches.is_empty and self._care.is_idle and self._calls.is_idle
+            self._fetches.is_empty
+            and self._care.is_idle
+            and self._calls.is_idle
+            and self._whereabouts.is_idle
         )
 
     def _holds(self, digest: str) -> bool:
@@ -219,7 +237,8 @@ class FileStoreMachine:
         if message.digest in self._here:
             self._gone(message.digest)
             self._out.log("blob_corrupt", "error", digest=message.digest)
-            self._fetches.fetch(message.digest)
+            if self._fetches.fetch(message.digest):
+                self._repairs.add(message.digest)
 
     def _on_place_failed(self, message: PlaceFailed) -> None:
         for digest in message.missing:
@@ -233,18 +252,51 @@ class FileStoreMachine:
 
     def _arrived(self, digest: str, size: int) -> None:
         self._here[digest] = size
+        self._repairs.discard(digest)
         for node in self._wanting.pop(digest, {}):
             self._answer(node, [digest], fetch=False)
         self._jobs.arrived(digest)
         self._calls.arrived(digest)
 
-    def _failed(self, digest: str, reason: str) -> None:
+    def _failed(self, digest: str, reason: str, lost: bool) -> None:
+        self._repairs.discard(digest)
         reason = reason[:REASON_MAX] or "it cannot be had"
         self._out.log("not_fetched", "warning", digest=digest, reason=reason)
         for node in self._wanting.pop(digest, {}):
-            self._out.tell(node, BlobsHere(self._out.me, missing=[digest], reason=reason))
-        self._jobs.failed(digest, reason)
+            told = BlobsHere(self._out.me, missing=[digest], reason=reason, lost=lost)
+            self._out.tell(node, told)
+        self._jobs.failed(digest, reason, lost=lost)
         self._calls.failed(digest, reason)
+
+    def _not_wanted(self, digests: Iterable[str]) -> None:
+        """Somebody no longer wants these: what nobody else does either is not fetched further."""
+        for digest in digests:
+            if not (
+                digest in self._wanting
+                or digest in self._repairs
+                or self._jobs.waits_for(digest)
+                or self._calls.waits_for(digest)
+            ):
+                self._fetches.drop(digest)
+
+    def _on_not_awaited(self, message: NotAwaited) -> None:
+        self._early = [
+            one
+            for one in self._early
+            if not (isinstance(one, Asked) and one.request is message.request)
+        ]
+        self._not_wanted(self._calls.forget(message.request))
+
+    def _on_find_blobs(self, message: FindBlobs) -> None:
+        """The queue wants to answer with these: they stay while it does."""
+
+        def found(lost: frozenset[str]) -> None:
+            for digest in message.digests:
+                if self._holds(digest):
+                    self._told[digest] = self._out.now + TOLD_S
+            self._out.send("queue", BlobsFound(message.token, lost))
+
+        self._whereabouts.ask(message.digests, found)
 
     # ---- the others ----
 
@@ -252,7 +304,10 @@ class FileStoreMachine:
         peers = [node for node in view.peers() if view.members[node].linked]
         self._peers = frozenset(peers)
         self._out.names = {node: member.about.name for node, member in view.members.items()}
-        self._fetches.see(peers)
+        me = view.members.get(view.me)
+        ready = me is not None and me.ready and not self._ghost
+        self._fetches.see(peers, all_there=ready and len(peers) + 1 == len(view.members))
+        self._whereabouts.see(peers)
         self._jobs.see(peers)
         if not self._ghost:
             draining = {node for node in peers if view.members[node].about.draining}
@@ -284,7 +339,7 @@ class FileStoreMachine:
                 here.append(digest)
                 self._told[digest] = self._out.now + TOLD_S
             elif (fetch and self._is_fetched_for(node, digest, teller)) or (
-                not fetch and digest in self._fetches
+                not fetch and self._fetches.is_coming(digest)
             ):
                 coming.append(digest)
             else:
@@ -306,14 +361,20 @@ class FileStoreMachine:
 
     def _on_blobs_here(self, told: BlobsHere) -> None:
         self._fetches.on_here(told)
+        self._whereabouts.on_here(told)
         if self._ghost:
             self._jobs.elsewhere(told.here)
         else:
             self._care.on_here(told)
 
+    def _on_new_needs(self, message: NewNeeds) -> None:
+        self._calls.needed(message.digests)
+        self._care.needed(message.digests)
+
     # ---- the tracker ----
 
     def _on_ask_chunks(self, question: AskChunks) -> None:
+        self._jobs.asked_for(question.digest)
         tracked = self._tracked.get(question.digest)
         if tracked is not None:
             self._out.tell(question.node, self._plan(tracked, question))

@@ -22,13 +22,8 @@ from leoronic.core.ghost_messages import (
     ANSWER_S,
     PING_BUSY_S,
     PING_IDLE_S,
-    AskLink,
     Attach,
-    Attached,
-    Candidates,
     Detach,
-    Dial,
-    Dialled,
     Down,
     GhostAbout,
     GhostAppended,
@@ -39,21 +34,31 @@ from leoronic.core.ghost_messages import (
     GhostPong,
     GhostSpecs,
     GhostStop,
+    Nodes,
+    NodeTold,
+    NotWelcome,
+    Up,
+    Welcome,
+)
+from leoronic.core.ghost_notices import (
+    AskLink,
+    Attached,
+    Candidates,
+    Dial,
+    Dialled,
     HangUp,
     Heard,
     HungUp,
     LeaveNow,
-    Nodes,
-    NodeTold,
-    NotWelcome,
+    NodesThere,
+    TicketsCame,
     ToClairvoyant,
     Transmit,
     Unanswered,
-    Up,
-    Welcome,
     Working,
 )
 from leoronic.core.ghost_routes import read_to_leaf
+from leoronic.core.ghost_view import members_of, stands_on
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import Assign
 from leoronic.core.queue_messages import StopAttempt
@@ -66,6 +71,7 @@ AGAIN_S_MAX = 5.0
 ATTENTIVE_S = 2.0
 # A timer that fires so late shows that this process stood still.
 LATE_S = 2.0
+NOBODY = "no node was found yet: name one with --peer ADDR"
 
 
 class Start:
@@ -101,7 +107,7 @@ class GhostLink:
         self._node = ""
         self._node_about = About("", "", 0)
         self._nodes: list[NodeTold] = []
-        self._reason = "no node was found yet"
+        self._reason = NOBODY
         self._lost_at: float | None = None
         self._again_s = AGAIN_S
         self._journals: dict[str, int] = {}
@@ -211,7 +217,9 @@ class GhostLink:
         self._effects += [CancelTimer("answer"), CancelTimer("tick")]
         if was_attached:
             self._lost_at = self._now
-            self._log("clairvoyant_lost", "warning", node=self._node, reason=reason)
+            self._log(
+                "clairvoyant_lost", "warning", clairvoyant=self._node_about.name, reason=reason
+            )
             self._choice.begin_round(but=self._address)
             self._tell_views()
         if not self._leaving:
@@ -229,7 +237,7 @@ class GhostLink:
         self._asked_at, self._told_at, self._said_at = None, self._now, self._now
         self._said_busy = True
         self._effects.append(CancelTimer("answer"))
-        self._log("attached", node=message.node, name=message.about.name, address=self._address)
+        self._log("attached", clairvoyant=message.about.name, address=self._address)
         self._send("journal", Attached(message.node, lost_s))
         self._on_nodes(Nodes(message.nodes))
         self._set_tick()
@@ -237,6 +245,8 @@ class GhostLink:
     def _on_nodes(self, message: Nodes) -> None:
         self._nodes = message.nodes
         self._choice.tell(message.nodes)
+        places = {node.id: tuple(node.addresses) for node in message.nodes}
+        self._send("file_store", NodesThere(places))
         self._tell_views()
 
     # ---- whether it is there ----
@@ -355,6 +365,9 @@ class GhostLink:
         if isinstance(message, Assign):
             stale = envelope.stale or self._lease.is_stale(envelope.at_ms, self._now_ms())
             message = structs.replace(message, stale=stale)
+            items = [(item.task, item.attempt) for item in (*message.items, *message.ahead)]
+            tickets = dict(zip(items, envelope.tickets, strict=False))
+            self._send("journal", TicketsCame(tickets))
         self._send(peer.RECEIVERS[type(message)], message)
 
     def _on_stop(self, message: GhostStop) -> None:
@@ -366,10 +379,7 @@ class GhostLink:
 
     def _on_appended(self, message: GhostAppended) -> None:
         if message.entry:
-            self._journals.pop(self._node, None)
-            while len(self._journals) >= peer.JOURNALS_MAX - 1:
-                del self._journals[next(iter(self._journals))]
-            self._journals[self._node] = message.entry
+            self._journals = stands_on(self._journals, self._node, message.entry)
         self._to_journal(message)
 
     # ---- the view ----
@@ -380,11 +390,8 @@ class GhostLink:
 
     def _tell_view(self, viewer: str) -> None:
         """Whom the executor may hear of; files go by the clairvoyant alone."""
-        members = {self._ghost: Member(self._ghost, self._about, UP, ready=False)}
-        if viewer != "file_store":
-            for node in self._nodes:
-                about = About(node.name, "", 0, addresses=node.addresses)
-                members[node.id] = Member(node.id, about, UP, ready=True)
+        nodes = [] if viewer == "file_store" else self._nodes
+        members = members_of(self._ghost, self._about, nodes)
         if self._stage is Stage.ATTACHED:
             members[self._node] = Member(
                 self._node, self._node_about, UP, ready=True, address=self._address
@@ -396,15 +403,11 @@ class GhostLink:
     def _on_asked(self, asked: Asked) -> None:
         assert isinstance(asked.message, AskLink), f"not asked of a link: {asked.message!r}"
         attached = self._stage is Stage.ATTACHED
-        self._effects.append(
-            Reply(
-                asked.request,
-                {
-                    "clairvoyant": self._node if attached else "",
-                    "name": self._node_about.name if attached else "",
-                    "address": self._address if attached else "",
-                    "candidates": self._choice.candidates(),
-                    "reason": self._reason,
-                },
-            )
-        )
+        found = {
+            "clairvoyant": self.clairvoyant,
+            "name": self._node_about.name if attached else "",
+            "address": self._address if attached else "",
+            "candidates": self._choice.candidates(),
+            "reason": self._reason,
+        }
+        self._effects.append(Reply(asked.request, found))

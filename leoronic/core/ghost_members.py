@@ -8,7 +8,12 @@ for `GHOST_GRACE_S`, and only then as down.
 from __future__ import annotations
 
 from leoronic.core.effects import SetTimer
-from leoronic.core.ghost_messages import GHOST_GRACE_S, GhostsHere
+from leoronic.core.ghost_messages import (
+    GHOST_GRACE_S,
+)
+from leoronic.core.ghost_notices import (
+    GhostsHere,
+)
 from leoronic.core.member_record import Peer
 from leoronic.core.members import Members
 from leoronic.core.peer import GHOSTS_MAX, Ghosts, GhostTold
@@ -105,8 +110,8 @@ class GhostMembers:
         if told.id in members.peers or told.id == members.node:
             return  # It is a node.
         if known is None:
-            if len(self._ghosts) >= GHOSTS_MAX:
-                return
+            if len(self._ghosts) >= GHOSTS_MAX and not self._forget_one():
+                return  # Its relay says so to whoever comes.
             known = self._ghosts[told.id] = _Ghost(told.about, node, told.number)
             members.log("ghost_met", ghost=told.id, name=told.about.name)
         elif told.number < known.number:
@@ -116,6 +121,14 @@ class GhostMembers:
         known.about, known.clairvoyant, known.number = told.about, node, told.number
         known.attached, known.lost_at, known.down = True, None, False
         members.changed = True
+
+    def _forget_one(self) -> bool:
+        """Make room: one that has gone is forgotten before its time."""
+        for ghost, known in self._ghosts.items():
+            if known.down:
+                del self._ghosts[ghost]
+                return True
+        return False
 
     def tell_news(self) -> None:
         """Tell the others what changed here, gathered for a moment."""

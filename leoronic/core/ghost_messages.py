@@ -7,25 +7,24 @@ A ghost is a leaf: it has one connection, to its clairvoyant, and all it says go
     executor -> "membership" GhostLink -----+- wire ----+                          -> membership
     anybody  -> "ACTOR@NODE" GhostLink -----+           +-- "relay@NODE" of other nodes
 
-On the wire are the `GhostMessage`s. The machines do not see sockets: they send `Dial`, `Transmit`
-and `HangUp` to the actor `wire` (of a ghost) or `relay_host` (of a node: a process of its own), and
-hear `Dialled`, `Came`, `Heard` and `HungUp` from it. On one connection the order is kept. Both ends
-have seen by then that the other is who it says (its certificate), and that they may speak.
+On the wire are the `GhostMessage`s; how they get there is in `ghost_notices.py`.
 
 Nothing here can be had by a ghost but what its own attempts need: it may say `FROM_GHOST` and is
-told `TO_GHOST`. Times in `*_ms` are milliseconds of the sender's steady clock, as in `Heartbeat`.
+told `TO_GHOST`. It may write of those attempts only that it was assigned: see `ghost_tickets.py`.
+Times in `*_ms` are milliseconds of the sender's steady clock, as in `Heartbeat`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, NamedTuple, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 
-from leoronic.core.bounds import Attempt, NodeId, NodeName, Number
+from leoronic.core.bounds import Attempt, NodeId, NodeName, Number, Time
 from leoronic.core.entries import Finished, Lost, Started, Tagged, Untagged
 from leoronic.core.executor_messages import Open
-from leoronic.core.peer import JOURNALS_MAX, GhostTold, PeerMessage
+from leoronic.core.ghost_tickets import Ticket
+from leoronic.core.peer import JOURNALS_MAX
 from leoronic.core.spec import TaskSpec
 from leoronic.core.view import About, Addresses
 
@@ -89,11 +88,15 @@ class GhostAppend(GhostMessage, frozen=True):
     """Write these entries for the ghost. Answer: `GhostAppended` or `GhostAppendFailed`.
 
     `number` grows; entries that were not answered by one clairvoyant are given to the next.
+    `tickets`: for each entry that of its attempt, '' if there is none. `at`: the time of day there
+    when this left (0: not told), as a small machine's clock may be anywhere.
     """
 
     number: Number
     entries: Annotated[list[GhostEntry], msgspec.Meta(max_length=ENTRIES_MAX)]
     want_specs: bool = False
+    tickets: Annotated[list[Ticket], msgspec.Meta(max_length=ENTRIES_MAX)] = []
+    at: Time = 0.0
 
 
 class GhostLoadOpen(GhostMessage, frozen=True):
@@ -166,7 +169,8 @@ class GhostAppended(GhostMessage, frozen=True):
     """As `Appended`, but `entry` is a number in the clairvoyant's journal, not in the ghost's.
 
     An end is on the disk of another node, too, if there is one that can be reached; one of a task
-    that is `unknown` there is not written at all.
+    that is `unknown` there is not written at all, nor is what the ghost may not write. Specs of the
+    tasks in `left` did not fit in: they are to be asked for (`GhostFetchSpecs`).
     """
 
     number: Number
@@ -174,6 +178,7 @@ class GhostAppended(GhostMessage, frozen=True):
     unknown: frozenset[tuple[str, Attempt]] = frozenset()
     specs: dict[str, TaskSpec] = {}
     entry: Number = 0
+    left: Annotated[list[str], msgspec.Meta(max_length=ENTRIES_MAX)] = []
 
 
 class GhostAppendFailed(GhostMessage, frozen=True):
@@ -190,21 +195,27 @@ class GhostOpen(GhostMessage, frozen=True):
 
 
 class GhostSpecs(GhostMessage, frozen=True):
-    """Answers `GhostFetchSpecs`; those that are forgotten are left out."""
+    """Answers `GhostFetchSpecs`. Those in `left` did not fit in: they are to be asked for again.
+
+    Any other that is not there is forgotten.
+    """
 
     specs: dict[str, TaskSpec] = {}
+    left: Annotated[list[str], msgspec.Meta(max_length=ENTRIES_MAX)] = []
 
 
 class Down(GhostMessage, frozen=True):
     """An envelope: `message` (a `PeerMessage`, JSON; its blob beside it) is for this ghost.
 
-    `at_ms`: when the clairvoyant sent it. `stale`: it was under way to it for too long.
+    `at_ms`: when the clairvoyant sent it. `stale`: it was under way to it for too long. `tickets`:
+    of an `Assign` those of its `items`, then of those `ahead`.
     """
 
     message: msgspec.Raw = msgspec.Raw(b"null")
     at_ms: Number = 0
     stale: bool = False
     blob: bytes = b""
+    tickets: Annotated[list[Ticket], msgspec.Meta(max_length=ENTRIES_MAX)] = []
 
 
 class GhostStop(GhostMessage, frozen=True):
@@ -253,141 +264,3 @@ def decode_to_ghost(text: bytes, blob: bytes = b"") -> TO_GHOST:
     """What a ghost is told. Raises as `decode_from_ghost`."""
     message = _to_ghost.decode(text)
     return msgspec.structs.replace(message, blob=blob) if isinstance(message, Down) else message
-
-
-# ---- connections: the machines and what holds the sockets (`connection` numbers are its own) ----
-
-
-class Dial(NamedTuple):
-    """To `wire`: call HOST:PORT. Answer: `Dialled`, or `HungUp` within `ANSWER_S`."""
-
-    connection: int
-    address: str
-
-
-class Dialled(NamedTuple):
-    """To GhostLink: messages can be sent. `node` is the id of the certificate there."""
-
-    connection: int
-    node: str
-
-
-class Came(NamedTuple):
-    """To the relay: a ghost called. `ghost` is the id of its certificate."""
-
-    connection: int
-    ghost: str
-
-
-class Heard(NamedTuple):
-    """From the other end: `FROM_GHOST` at a relay, `TO_GHOST` at a ghost."""
-
-    connection: int
-    message: GhostMessage
-
-
-class Transmit(NamedTuple):
-    """Send that to the other end; lost if the connection is gone."""
-
-    connection: int
-    message: GhostMessage
-
-
-class HangUp(NamedTuple):
-    """End the connection, once what was sent before has left. No `HungUp` follows."""
-
-    connection: int
-    reason: str
-
-
-class HungUp(NamedTuple):
-    """The connection is gone, or could not be made."""
-
-    connection: int
-    reason: str
-
-
-# ---- within a ghost ----
-
-
-class Candidates(NamedTuple):
-    """To GhostLink, from whoever looks for nodes: they listen at these HOST:PORT, all known.
-
-    Told again whenever it changes. With the first one (not empty) the ghost chooses.
-    """
-
-    addresses: list[str]
-
-
-class ToClairvoyant(NamedTuple):
-    """To GhostLink, from GhostJournal: say this, if there is anybody to hear it."""
-
-    message: FROM_GHOST
-
-
-class Attached(NamedTuple):
-    """To GhostJournal: there is a clairvoyant now; what it must know may be said.
-
-    `lost_s`: for how long there was none. (Not the runtime's `effects.Attached`.)
-    """
-
-    node: str
-    lost_s: float
-
-
-class Working(NamedTuple):
-    """To GhostLink, from GhostJournal: something runs, or is to be written down; or no longer."""
-
-    on: bool
-
-
-class Unanswered(NamedTuple):
-    """To GhostLink, from GhostJournal: what was asked for is not done, for too long."""
-
-    reason: str
-
-
-class LeaveNow(NamedTuple):
-    """To GhostLink: the ghost stops; `Detach`, then `HangUp`."""
-
-    reason: str
-
-
-class AskLink(NamedTuple):
-    """Asked of GhostLink: {"clairvoyant", "name", "address", "candidates", "reason"}."""
-
-
-# ---- within the clairvoyant ----
-
-
-class RelayUp(NamedTuple):
-    """To the relay: its host process is there (anew): no connection exists but those of `came`."""
-
-    came: tuple[Came, ...] = ()
-
-
-class RelayDown(NamedTuple):
-    """To the relay: its host process is gone, and all connections with it."""
-
-
-class EndRelay(NamedTuple):
-    """From the relay to `relay_host`: no ghost has been here for a minute; end the host process."""
-
-
-class GhostsHere(NamedTuple):
-    """From the relay to membership: these ghosts are attached to this node; all, by level."""
-
-    ghosts: tuple[GhostTold, ...]
-
-
-class GhostIds(NamedTuple):
-    """From the relay to `peers`: hand me, as `Outward`, what is for these; all, by level."""
-
-    ghosts: frozenset[str]
-
-
-class Outward(NamedTuple):
-    """From `peers` to the relay: a machine of this node says this to a ghost."""
-
-    ghost: str
-    message: PeerMessage

@@ -162,19 +162,27 @@ class Graph:
             broken = self._broken.get(child, {}).get(old)
             if broken is None:
                 continue
-            waits = self._waits.get(child, {})
-            when = both(waits[new], broken[0]) if new in waits else broken[0]
+            own = self._given_for(child, new)
+            when = both(own, broken[0]) if own else broken[0]
             if not when:
                 continue  # it waits for `new` itself, to end otherwise: redoing mends nothing
             self._note_move(child, old, new)
-            del self._broken[child][old]
-            if not self._broken[child]:
-                del self._broken[child]
+            _take(self._broken, child, old)
             self._forget_edge(old, child)
+            # How `new` ended, if it did, is judged again.
+            _take(self._broken, child, new)
+            _take(self._met, child, new)
             self._waits.setdefault(child, {})[new] = when
             self._children.setdefault(new, {})[child] = None
             changed.append(child)
         return self._recolour(changed)
+
+    def _given_for(self, task: str, other: str) -> str:
+        """What `task` waits, or waited, for `other` to be; '' if it does not depend on it."""
+        broken = self._broken.get(task, {}).get(other)
+        if broken is not None:
+            return broken[0]
+        return self._waits.get(task, {}).get(other) or self._met.get(task, {}).get(other, "")
 
     def _note_move(self, task: str, old: str, new: str) -> None:
         if task not in self._given:

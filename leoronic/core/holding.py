@@ -28,7 +28,9 @@ class Attempt:
     """`owner` assigned it, as one of its class `class_number`; '' if that is not known any more."""
 
     __slots__ = (
+        "began_at",
         "class_number",
+        "fetch_s",
         "has_folder",
         "hold_if_lost",
         "need",
@@ -52,6 +54,8 @@ class Attempt:
         self.hold_if_lost = item.hold_if_lost
         self.stage = stage
         self.stop_reason = ""
+        self.began_at = 0.0  # when its files were asked for
+        self.fetch_s = 0.0  # how long it waited for files that were not here
         self.has_folder = False  # there are files of its own to be removed
         self.outputs: tuple[str, ...] = ()  # what to keep when it ends
         self.private = False  # it runs in a folder of its own

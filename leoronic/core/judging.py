@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from leoronic.core.effects import SetTimer
 from leoronic.core.health import LocalHealth
-from leoronic.core.member_record import Peer
+from leoronic.core.member_record import NOT_HEARD, Peer
 from leoronic.core.members import Members
 from leoronic.core.peer import Probe, ProbeAnswer
 from leoronic.core.queue_messages import NodeDown
@@ -130,7 +130,7 @@ class Judging:
             through = members.name(peer.vouched_by)
             members.set(peer, UP, f"no direct connection; heard through {through}", linked=False)
         elif peer.good_at is None and peer.vouched_at is None:
-            members.set(peer, SUSPECT, "not heard yet", linked=False)
+            members.set(peer, SUSPECT, NOT_HEARD, linked=False)
         else:
             members.set(peer, SUSPECT, f"silent for more than {suspect_s:g} s", linked=False)
 

@@ -16,13 +16,20 @@ from leoronic.core.spec import TaskSpec, bash_text
 RUNS_TEXT_MAX = 1024 * 1024
 
 
-def make_run(task: str, attempt: int, spec: TaskSpec, node_name: str, root: str = "") -> Run:
-    """What the runner needs to know to run one attempt of a task (or of an array's element)."""
+def make_run(
+    task: str, attempt: int, spec: TaskSpec, node_name: str, root: str = "", python: str = ""
+) -> Run:
+    """What the runner needs to know to run one attempt of a task (or of an array's element).
+
+    `python` is the interpreter that the node runs on, unless the task's environment names another.
+    """
     env = dict(spec.env)
     env["LEORONIC_TASK_ID"] = task
     env["LEORONIC_ATTEMPT"] = str(attempt)
     env["LEORONIC_NODE"] = node_name
     env["LEORONIC_ROOT"] = root
+    if python:
+        env.setdefault("LEORONIC_PYTHON", python)
     element = split_element(task)
     if element is not None:
         index = element[1] if spec.only is None else spec.only[element[1]]

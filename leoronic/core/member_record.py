@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from leoronic.core.view import SUSPECT, UP, About
+from leoronic.core.view import LEFT, SUSPECT, UP, About
+
+NOT_HEARD = "not heard yet"
+STOPPED = "stopped in order"
 
 
 class Acquaintance(NamedTuple):
-    """A node remembered from an earlier life of this one. `addresses` are HOST:PORT."""
+    """A node remembered from an earlier life of this one. `addresses` are HOST:PORT.
+
+    `left`: it had stopped in order.
+    """
 
     id: str
     name: str
     addresses: list[str]
+    left: bool = False
 
 
 class Peer:
@@ -23,7 +30,7 @@ class Peer:
         self.about = about
         self.address = ""
         self.state = SUSPECT
-        self.reason = "not heard yet"
+        self.reason = NOT_HEARD
         self.ready = False
         self.connected = False
         self.linked = False
@@ -39,6 +46,11 @@ class Peer:
         self.down_since: float | None = None
         self.asked: list[str] = []
         self.answered: list[str] = []
+
+    def leave(self, since: float) -> None:
+        """It stopped in order, at `since`."""
+        self.state, self.reason, self.linked = LEFT, STOPPED, False
+        self.down_since = since
 
     @property
     def alive(self) -> bool:

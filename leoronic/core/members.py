@@ -50,7 +50,7 @@ class Members:
         self._view_due = 0.0
         self._view_awaited = False  # a timer is set to tell it
         self._unremembered = False
-        self._remembered: tuple[dict[str, list[str]], dict[str, str]] = ({}, {})
+        self._remembered = Remember({}, {}, [])
 
     def send(self, to: str, message: object) -> None:
         """To a machine of this node."""
@@ -114,8 +114,11 @@ class Members:
         """From now on it is so; what is None stays."""
         new = (state or peer.state, peer.reason if reason is None else reason, linked)
         if new != (peer.state, peer.reason, peer.linked):
+            changed = (new[0] == LEFT) != (peer.state == LEFT)
             peer.state, peer.reason, peer.linked = new
             self.changed = True
+            if changed:
+                self.remember()
 
     def set_ready(self, peer: Peer, ready: bool) -> None:
         """Whether it has caught up with the others."""
@@ -165,13 +168,18 @@ class Members:
     # ---- for the next start ----
 
     def recall(self, known: Iterable[Acquaintance]) -> None:
-        """Those of an earlier start: waited for, as ones that have fallen silent."""
-        for node, name, addresses in known:
+        """Those of an earlier start: waited for, as ones that have fallen silent, unless they had
+        left.
+        """
+        for node, name, addresses, left in known:
             if node != self.node and len(self.peers) < MEMBERS_MAX:
                 about = About(name, "", 0, addresses=list(addresses))
-                self.peers[node] = Peer(node, about, self.now)
-                self._remembered[0][node] = list(addresses)
-                self._remembered[1][node] = name
+                peer = self.peers[node] = Peer(node, about, self.now)
+                if left:
+                    peer.leave(self.now)
+                    self._remembered.left.append(node)
+                self._remembered.members[node] = list(addresses)
+                self._remembered.names[node] = name
 
     def remember(self) -> None:
         """Note for the next start who is there; in a crowd at the next tick."""
@@ -186,12 +194,16 @@ class Members:
         self._unremembered = False
         known: dict[str, list[str]] = {}
         names: dict[str, str] = {}
+        left: list[str] = []
         for node, peer in sorted(self.peers.items()):
             last = [peer.address] if peer.address else []
             known[node] = last + [a for a in peer.about.addresses if a != peer.address]
             names[node] = peer.about.name
-        if (known, names) != self._remembered:
+            if peer.state == LEFT:
+                left.append(node)
+        remembered = Remember(known, names, left)
+        if remembered != self._remembered:
             # No addresses: to be forgotten.
-            gone: dict[str, list[str]] = {n: [] for n in self._remembered[0] if n not in known}
-            self._remembered = (known, names)
-            self.send("discovery", Remember({**known, **gone}, dict(names)))
+            gone: dict[str, list[str]] = {n: [] for n in self._remembered.members if n not in known}
+            self._remembered = remembered
+            self.send("discovery", Remember({**known, **gone}, dict(names), list(left)))

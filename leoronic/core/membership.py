@@ -24,10 +24,12 @@ from msgspec.structs import replace
 from leoronic.core import ghost_members
 from leoronic.core.effects import Effect, Fired, SetTimer
 from leoronic.core.ghost_members import GhostMembers
-from leoronic.core.ghost_messages import GhostsHere
+from leoronic.core.ghost_notices import (
+    GhostsHere,
+)
 from leoronic.core.health import LocalHealth
 from leoronic.core.judging import Judging
-from leoronic.core.member_record import Acquaintance, Peer
+from leoronic.core.member_record import NOT_HEARD, STOPPED, Acquaintance, Peer
 from leoronic.core.members import Members
 from leoronic.core.membership_messages import Addresses, Leave
 from leoronic.core.peer import (
@@ -42,7 +44,7 @@ from leoronic.core.peer import (
 )
 from leoronic.core.replication_messages import CatchUp, PeerVector, Ready, Vector
 from leoronic.core.timeouts import Timeouts, lan
-from leoronic.core.view import LEFT, About, AskView, Standing
+from leoronic.core.view import DOWN, LEFT, SUSPECT, About, AskView, Standing
 
 
 class Start:
@@ -253,9 +255,9 @@ class MembershipMachine:
         members.learn_about(peer, message.about)
         self._judging.heard(peer, hears_us=True)
         others = [
-            Introduced(other.id, other.about, members.down_s(other))
+            Introduced(other.id, other.about, members.down_s(other), other.state == LEFT)
             for other in members.peers.values()
-            if other is not peer and other.state != LEFT
+            if other is not peer
         ]
         if others:
             members.tell(peer, Introduce(members.node, others))
@@ -277,6 +279,8 @@ class MembershipMachine:
             return
         for other in message.members:
             known = members.peers.get(other.id)
+            if known is not None:
+                self._hear_of(known, other)
             if known is not None and not known.alive and other.down_s > 0:
                 # So that everybody forgets it at the same time.
                 down_since = members.now - other.down_s
@@ -285,11 +289,28 @@ class MembershipMachine:
         strangers = [other for other in message.members if other.id not in members.peers]
         for other in strangers:
             peer = members.meet(other.id, other.about)
-            if peer is not None and other.down_s > 0:
+            if peer is not None and other.left:
+                peer.leave(members.now - other.down_s)
+            elif peer is not None and other.down_s > 0:
                 peer.down_since = members.now - other.down_s
         if strangers:
             self._judging.set_timer()
             members.remember()
+
+    def _hear_of(self, peer: Peer, told: Introduced) -> None:
+        """Of a node that has left nothing is heard: that it did, or is back, others may know."""
+        members = self._members
+        if told.left:
+            if peer.state != LEFT and not peer.connected and _is_before(peer, told, members.now):
+                members.log("left", peer=peer.id, name=peer.about.name, told_by_others=True)
+                peer.down_since = members.now - told.down_s
+                members.set(peer, LEFT, STOPPED, linked=False)
+        elif peer.state == LEFT and not told.down_s and told.about.life != peer.about.life:
+            # It was started again: from now on it is asked after.
+            peer.since, peer.down_since = members.now, None
+            members.learn_about(peer, told.about)
+            members.set(peer, SUSPECT, NOT_HEARD, linked=False)
+            self._judging.set_timer()
 
     def _introduce_newcomers(self) -> None:
         """Those first heard since the last tick, together: hundreds may come at once."""
@@ -322,11 +343,23 @@ class MembershipMachine:
             if peer.state != LEFT:
                 members.log("left", peer=peer.id, name=peer.about.name)
                 peer.down_since = members.now
-                members.set(peer, LEFT, "stopped in order", linked=False)
+                members.set(peer, LEFT, STOPPED, linked=False)
             return
         echo_age_ms = self._now_ms() - message.echo_ms
         hears_us = message.echo_ms > 0 and self._judging.is_new_enough(echo_age_ms)
+        given_up_at = peer.down_since if peer.state == DOWN else None
         self._judging.heard(peer, hears_us)
+        # A connection may come to life again, and until both sides know it, each gives up what it
+        # sees begin on the other. So who has not heard us since, or is back, is answered at once.
+        heard_since = given_up_at is None or message.echo_ms >= given_up_at * 1000
+        if given_up_at is not None and (peer.alive or not heard_since):
+            self._beat(peer, {})
 
     def _on_ask_view(self, message: AskView) -> None:
         self._members.send(message.sender, self._members.view())
+
+
+def _is_before(peer: Peer, told: Introduced, now: float) -> bool:
+    """Whether all that was heard of `peer` here was before it left, as is told."""
+    last = peer.heard_at if peer.vouched_at is None else max(peer.heard_at or 0.0, peer.vouched_at)
+    return last is None or last <= now - told.down_s

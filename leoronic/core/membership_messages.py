@@ -25,11 +25,13 @@ class Remember(msgspec.Struct, frozen=True):
     """To discovery, whenever it changes: {id: [HOST:PORT]} of all other nodes that are known.
 
     To be kept on disk: who is remembered is waited for when this node starts again. Without
-    addresses: to be forgotten. `names` {id: name} are those that are known.
+    addresses: to be forgotten. `names` {id: name} are those that are known; `left` have stopped in
+    order.
     """
 
     members: dict[str, list[str]]
     names: dict[str, str] = {}
+    left: list[str] = []
 
 
 class Leave(msgspec.Struct, frozen=True):

@@ -102,11 +102,12 @@ class ProbeAnswer(PeerMessage, frozen=True):
 
 
 class Introduced(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A node that the sender knows; `down_s`: for how long it has counted as down."""
+    """A node that the sender knows; `down_s`: for how long it has counted as down, or as `left`."""
 
     id: NodeId
     about: About
     down_s: Seconds = 0.0
+    left: bool = False
 
 
 class Introduce(PeerMessage, frozen=True):
@@ -355,13 +356,15 @@ class KeepBlobs(PeerMessage, frozen=True):
 class BlobsHere(PeerMessage, frozen=True):
     """Of those asked for: what the sender holds, what it is about to, and what it has not.
 
-    Those that are `coming` are told again once they are `here`, or `missing` for `reason`.
+    Those that are `coming` are told again once they are `here`, or `missing` for `reason`; `lost`:
+    as no node has them.
     """
 
     here: Digests = []
     coming: Digests = []
     missing: Digests = []
     reason: Annotated[str, msgspec.Meta(max_length=REASON_MAX)] = ""
+    lost: bool = False
 
 
 class AskChunks(WithBlob, frozen=True, kw_only=True):

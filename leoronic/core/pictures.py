@@ -128,12 +128,17 @@ class Pictures:
     def _see_owners(self, old: View | None, view: View) -> None:
         owners = view.owners()
         for origin in self.barriers.origins():
-            if owner_of(origin, owners) != self._out.me:
+            if not self._is_mine(origin):
                 self.barriers.forget(origin)
         before = [] if old is None else old.owners()
         for node in owners:
             if old is not None and node != self._out.me and node not in before:
                 self._tell_outstanding(node, owners)
+
+    def _is_mine(self, origin: str) -> bool:
+        """Whether this node owns the tasks of `origin`: none, as long as it is not ready."""
+        owners = [] if self.view is None else self.view.owners()
+        return bool(owners) and owner_of(origin, owners) == self._out.me
 
     def _tell_outstanding(self, node: str, owners: list[str]) -> None:
         """`node` owns tasks again that this one has placed: it must not place them as well."""
@@ -159,7 +164,7 @@ class Pictures:
 
     def await_barrier(self, origin: str) -> None:
         """Nothing of `origin` is placed before all nodes have told what they have."""
-        if self.view is None or self.barriers.knows(origin):
+        if self.barriers.knows(origin) or not self._is_mine(origin):
             return
         self.barriers.begin(origin, self._out.next_number(), self.alive, self._out.now)
         self._interests.take(self._out.now)

@@ -19,6 +19,8 @@ from leoronic.core.queue_messages import Item
 from leoronic.core.records import TaskClass
 
 PATIENCE_S = 5.0
+# Of copies that stand by on a node, a task; there may be as many as stand in its lanes.
+FILES_AHEAD_BYTES_MAX = 64 * 1024 * 1024
 
 
 class Window:
@@ -241,11 +243,13 @@ class Placement:
             return
         clear = (w for w in self.windows.values() if self._is_clear(w.task_class.origin))
         window = min(clear, key=lambda w: w.rank, default=None)
-        # One that never ran must not be held because its runner was lost; and one whose files
-        # are still to be fetched does not stand by.
-        if window is None or window.task_class.on_loss == "hold" or window.task_class.brings_files:
+        # One that never ran must not be held because its runner was lost.
+        if window is None or window.task_class.on_loss == "hold":
             return
         task_class = window.task_class
+        # Files are placed while a task stands by, and it holds no room for them.
+        if task_class.brings_files and task_class.need.storage > FILES_AHEAD_BYTES_MAX:
+            return
         wanting = [
             node
             for node in self.nodes.values()

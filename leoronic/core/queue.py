@@ -14,6 +14,7 @@ from collections.abc import Callable
 from leoronic.core.descriptions import Descriptions
 from leoronic.core.effects import Asked, Effect, Fired, Reply, SetTimer
 from leoronic.core.entries import Entry, Suspected
+from leoronic.core.file_messages import BlobsFound
 from leoronic.core.queue_messages import (
     Appended,
     AppendFailed,
@@ -73,6 +74,7 @@ class QueueMachine:
             Appended: self._on_appended,
             AppendFailed: self._on_append_failed,
             LookedUp: self._on_looked_up,
+            BlobsFound: self._on_blobs_found,
             CommandsMatched: self._on_commands_matched,
             SchedulerStarted: self._on_scheduler_started,
             Watching: self._on_watching,
@@ -184,6 +186,10 @@ class QueueMachine:
             elif known.state is not None:
                 self.tasks.parent_known(ref, known.state, known.redone_as)
 
+    def _on_blobs_found(self, message: BlobsFound) -> None:
+        if self.requests.blobs_found(message):
+            self._unpark()
+
     def _on_commands_matched(self, message: CommandsMatched) -> None:
         self.tasks.commands_matched(message.regex, message.ids)
 
@@ -221,6 +227,9 @@ class QueueMachine:
             self.tasks.give_up_lost()
         elif message.name == "copies":
             self.requests.stop_waiting()
+        elif message.name == "find":
+            self.requests.stop_finding()
+            self._unpark()
         elif message.name == "unheard of":
             self.tasks.unheard_of_for_longer()
         else:

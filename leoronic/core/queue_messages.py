@@ -316,13 +316,14 @@ class Known(msgspec.Struct, frozen=True):
 class LookedUp(msgspec.Struct, frozen=True):
     """`found[ref]` are the tasks that `ref` names: by id, else by name, else by beginning.
 
-    `left`: by full id of a task or element that ended, the paths that it left.
+    `left`: by full id of a task or element that ended, the paths that it left. `cached`: some of
+    those with that cache key, the latest first.
     """
 
     token: int
     found: dict[str, list[Known]]
     specs: dict[str, TaskSpec] = {}
-    cached: dict[str, Cached] = {}
+    cached: dict[str, list[Cached]] = {}
     left: dict[str, tuple[str, ...]] = {}
 
 

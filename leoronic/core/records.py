@@ -68,7 +68,7 @@ class TaskClass(msgspec.Struct, frozen=True, eq=False):
     """What tasks have in common for placing them. Interned: equal classes are one object.
 
     `origin` is the node that took them in; the one that stands in for it places them.
-    `brings_files`: they have to be fetched before it starts.
+    `brings_files`: room for these is part of `need`.
     """
 
     number: int
@@ -204,7 +204,8 @@ class ClassTable:
 
     def intern(self, spec: TaskSpec, origin: str = "") -> TaskClass:
         """The class of `spec` as taken in by `origin`; one more task uses it."""
-        # Most bring nothing along: then the fields themselves are the quickest to compare.
+        # Most bring nothing along: then the fields themselves are the quickest to compare. Those
+        # that do are classes of their own, as they may have to wait for it.
         size = rounded_up(sum(file.size for file in spec.files)) if spec.files else -1
         key = (
             origin,

@@ -15,45 +15,50 @@ from msgspec import structs
 
 from leoronic.core import peer
 from leoronic.core.effects import Effect, Fired, Log, Send, SetTimer
-from leoronic.core.entries import Started
 from leoronic.core.executor_messages import Open, Relaying
 from leoronic.core.ghost_messages import (
     ANSWER_S,
+    ENTRIES_MAX,
     Attach,
-    Came,
     Detach,
     Down,
-    EndRelay,
     GhostAbout,
     GhostAppend,
-    GhostAppended,
     GhostFetchSpecs,
-    GhostIds,
     GhostLoadOpen,
     GhostMessage,
-    GhostOpen,
     GhostPing,
     GhostPong,
-    GhostSpecs,
     GhostStop,
-    HangUp,
-    Heard,
-    HungUp,
     Nodes,
     NodeTold,
     NotWelcome,
-    Outward,
-    RelayDown,
-    RelayUp,
-    Transmit,
     Up,
     Welcome,
 )
+from leoronic.core.ghost_notices import (
+    Came,
+    EndRelay,
+    GhostIds,
+    HangUp,
+    Heard,
+    HungUp,
+    Outward,
+    RelayDown,
+    RelayUp,
+    TicketKeys,
+    Transmit,
+)
 from leoronic.core.ghost_routes import read_from_leaf, read_to_leaf
-from leoronic.core.peer import Assign, FromGhost, Offer, PeerMessage, ToGhost
+from leoronic.core.ghost_tickets import Tickets
+from leoronic.core.peer import GHOSTS_MAX, Assign, FromGhost, Offer, PeerMessage, ToGhost
 from leoronic.core.queue_messages import Appended, AppendFailed, SpecsFetched, StopOnGhost
-from leoronic.core.relay_attachments import ATTACHED_MAX, Attachment, Attachments
-from leoronic.core.relay_journal import Answer, RelayJournal
+from leoronic.core.relay_attachments import (
+    ATTACHED_MAX,
+    Attachment,
+    Attachments,
+)
+from leoronic.core.relay_requests import RelayRequests
 from leoronic.core.replication_messages import Copied
 from leoronic.core.view import LEFT, View
 
@@ -62,8 +67,6 @@ LOOK_S = 1.0
 LATE_S = 2.0
 IDLE_S = 60.0
 REASON_MAX = 200
-OWN_LOOK = 0
-"""No ghost's question has that number: this machine itself asks what runs on it."""
 
 
 class Start:
@@ -78,7 +81,9 @@ class RelayMachine:
         self._now = 0.0
         self._effects: list[Effect] = []
         self._attached = Attachments()
-        self._journal = RelayJournal(self._effects)
+        self._requests = RelayRequests(
+            node, self._effects, self._attached, self._say, self._cut_off
+        )
         self._view: View | None = None
         self._nodes: list[NodeTold] = []
         self._ids: frozenset[str] = frozenset()
@@ -90,6 +95,7 @@ class RelayMachine:
             View: self._on_view,
             RelayUp: self._on_relay_up,
             RelayDown: self._on_relay_down,
+            TicketKeys: self._on_ticket_keys,
             Came: self._on_came,
             HungUp: lambda message: self._drop(message.connection, message.reason),
             Heard: self._on_heard,
@@ -97,19 +103,19 @@ class RelayMachine:
             ToGhost: self._on_to_ghost,
             FromGhost: self._on_from_ghost,
             StopOnGhost: self._on_stop,
-            Appended: self._on_appended,
-            AppendFailed: lambda message: self._answer(self._journal.append_failed(message)),
-            Copied: lambda message: self._answer(self._journal.copied(message)),
-            Open: lambda message: self._answer(self._journal.opened(message)),
-            SpecsFetched: lambda message: self._answer(self._journal.fetched(message)),
+            Appended: lambda message: self._requests.appended(message, self._now),
+            AppendFailed: self._requests.append_failed,
+            Copied: self._requests.copied,
+            Open: self._requests.opened,
+            SpecsFetched: self._requests.fetched,
             Fired: self._on_fired,
         }
         self._said: dict[type, Callable[..., None]] = {
             GhostPing: self._on_ping,
             GhostAbout: self._on_about,
-            GhostAppend: self._on_append,
-            GhostLoadOpen: self._on_load,
-            GhostFetchSpecs: self._on_fetch,
+            GhostAppend: lambda ghost, said: self._requests.append(ghost, said, self._now),
+            GhostLoadOpen: self._requests.load,
+            GhostFetchSpecs: self._requests.fetch,
             Up: self._on_up,
             Detach: self._on_detach,
         }
@@ -134,7 +140,7 @@ class RelayMachine:
     # ---- this node ----
 
     def _on_start(self, _message: Start) -> None:
-        self._journal.begin(int(self._now * 1_000_000))
+        self._requests.begin(int(self._now * 1_000_000))
         self._send("runner", Relaying(False))
         self._send("membership", self._attached.here())
 
@@ -191,6 +197,9 @@ class RelayMachine:
         self._up = False
         self._send("runner", Relaying(False))
 
+    def _on_ticket_keys(self, message: TicketKeys) -> None:
+        self._requests.tickets = Tickets(message.keys)
+
     def _lose_all(self) -> None:
         self._attached.clear()
         self._send("membership", self._attached.here())
@@ -212,22 +221,6 @@ class RelayMachine:
     def _say(self, connection: int, message: GhostMessage) -> None:
         self._send("relay_host", Transmit(connection, message))
 
-    def _answer(self, answer: Answer | None) -> None:
-        if answer is None:
-            return
-        connection, message = answer
-        attached = self._attached.of(connection)
-        if attached is None:
-            return
-        if isinstance(message, GhostOpen):
-            attached.assign(one.task for one in message.open.attempts)
-            if message.open.life == OWN_LOOK:
-                return
-        elif isinstance(message, GhostSpecs):
-            may = {task: spec for task, spec in message.specs.items() if attached.may_read(task)}
-            message = structs.replace(message, specs=may)
-        self._say(connection, message)
-
     # ---- time ----
 
     def _look_soon(self) -> None:
@@ -245,8 +238,7 @@ class RelayMachine:
             since = attached.elsewhere_at
             if since is not None and self._now - since > ANSWER_S:
                 self._cut_off(attached.connection, "another node has it")
-        for answer in self._journal.overdue(self._now):
-            self._answer(answer)
+        self._requests.overdue(self._now)
         if not self._up:
             return
         # The executor may have begun anew.
@@ -268,6 +260,7 @@ class RelayMachine:
         if attached is not None:
             attached.heard_at = self._now
             attached.asked_at = None
+            attached.heard_time = heard.at
             handler = self._said.get(type(message))
             if handler is not None:
                 handler(attached, message)
@@ -290,9 +283,7 @@ class RelayMachine:
         former = self._attached.by_ghost.get(ghost)
         if former is not None:
             self._cut_off(former.connection, "it has a newer connection")
-        self._attached.attach(connection, message, self._now)
-        # What it runs already it may read: this is known before what it asks for now is answered.
-        self._journal.load(connection, ghost, GhostLoadOpen(OWN_LOOK))
+        self._requests.look(self._attached.attach(connection, message, self._now))
         about = self._view.members[self._node].about
         now_ms = self._now_ms()
         self._say(connection, Welcome(self._node, about, message.sent_ms, now_ms, self._nodes))
@@ -311,6 +302,9 @@ class RelayMachine:
             return "the node stops"
         if not me.ready:
             return "it has not caught up with the other nodes yet: try again"
+        there = self._view.ghosts
+        if ghost not in there and sum(one.alive for one in there.values()) >= GHOSTS_MAX:
+            return f"there are {GHOSTS_MAX} ghosts already"
         if len(self._attached.by_ghost) >= ATTACHED_MAX and ghost not in self._attached.by_ghost:
             return f"it has {ATTACHED_MAX} ghosts already"
         return ""
@@ -322,39 +316,6 @@ class RelayMachine:
     def _on_about(self, attached: Attachment, message: GhostAbout) -> None:
         attached.about = message.about
         self._send("membership", self._attached.here())
-
-    def _on_append(self, attached: Attachment, message: GhostAppend) -> None:
-        if any(entry.node != attached.ghost for entry in message.entries):
-            self._cut_off(attached.connection, "it may write only of itself")
-        elif message.entries:
-            self._write(attached, message)
-
-    def _write(self, attached: Attachment, message: GhostAppend) -> None:
-        """But what was not assigned by way of this node starts not: a ghost may not choose."""
-        refused = frozenset(
-            (entry.task, entry.attempt)
-            for entry in message.entries
-            if message.want_specs
-            and isinstance(entry, Started)
-            and not attached.may_read(entry.task)
-        )
-        entries = [
-            entry
-            for entry in message.entries
-            if not isinstance(entry, Started) or (entry.task, entry.attempt) not in refused
-        ]
-        if entries:
-            message = structs.replace(message, entries=entries)
-            self._journal.append(attached.connection, message, refused)
-        else:
-            answer = GhostAppended(message.number, refused, refused)
-            self._say(attached.connection, answer)
-
-    def _on_load(self, attached: Attachment, message: GhostLoadOpen) -> None:
-        self._journal.load(attached.connection, attached.ghost, message)
-
-    def _on_fetch(self, attached: Attachment, message: GhostFetchSpecs) -> None:
-        self._journal.fetch(attached.connection, message)
 
     def _on_detach(self, attached: Attachment, message: Detach) -> None:
         self._cut_off(attached.connection, message.reason or "it left")
@@ -383,9 +344,8 @@ class RelayMachine:
         ghost = outward.ghost
         attached = self._attached.by_ghost.get(ghost)
         if attached is not None:
-            if isinstance(outward.message, Assign):
-                attached.assign(item.task for item in outward.message.items)
-            self._hand(ghost, msgspec.Raw(text), blob, stale=False)
+            down = Down(msgspec.Raw(text), self._now_ms(), blob=blob)
+            self._hand(attached, outward.message, down)
             return
         known = None if self._view is None else self._view.ghosts.get(ghost)
         if known is not None and known.linked and known.clairvoyant != self._node:
@@ -400,14 +360,18 @@ class RelayMachine:
         if isinstance(told, str):
             self._log("not_handed", ghost=message.ghost, reason=told[:REASON_MAX])
             return
-        if isinstance(told, Assign):
-            attached.assign(item.task for item in told.items)
-        self._hand(message.ghost, message.message, message.blob, stale=message.stale)
+        down = Down(message.message, self._now_ms(), message.stale, message.blob)
+        self._hand(attached, told, down)
 
-    def _hand(self, ghost: str, message: msgspec.Raw, blob: bytes, *, stale: bool) -> None:
-        attached = self._attached.by_ghost[ghost]
+    def _hand(self, attached: Attachment, message: PeerMessage, down: Down) -> None:
+        if isinstance(message, Assign):
+            keys = [(item.task, item.attempt) for item in (*message.items, *message.ahead)]
+            attached.assign(keys)
+            tickets = [self._requests.tickets.make(attached.ghost, *key) for key in keys]
+            if any(tickets):
+                down = structs.replace(down, tickets=tickets[:ENTRIES_MAX])
         self._expect_answer(attached)
-        self._say(attached.connection, Down(message, self._now_ms(), stale, blob))
+        self._say(attached.connection, down)
 
     def _expect_answer(self, attached: Attachment) -> None:
         if attached.asked_at is None:
@@ -421,10 +385,7 @@ class RelayMachine:
         if isinstance(message, str):
             self._log("ghost_refused", ghost=envelope.ghost, reason=message[:REASON_MAX])
         else:
-            self._deliver(message)
-
-    def _deliver(self, message: PeerMessage) -> None:
-        self._send(peer.RECEIVERS[type(message)], message)
+            self._send(peer.RECEIVERS[type(message)], message)
 
     def _on_stop(self, message: StopOnGhost) -> None:
         attached = self._attached.by_ghost.get(message.ghost)
@@ -433,12 +394,3 @@ class RelayMachine:
             self._expect_answer(attached)
             reason = stop.reason[:REASON_MAX]
             self._say(attached.connection, GhostStop(stop.task, stop.attempt, reason))
-
-    # ---- the journal ----
-
-    def _on_appended(self, message: Appended) -> None:
-        answer, connection, entry = self._journal.appended(message, self._now)
-        attached = self._attached.of(connection)
-        if attached is not None:
-            attached.stands_on(self._node, entry)
-        self._answer(answer)

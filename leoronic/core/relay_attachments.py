@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from leoronic.core.ghost_messages import ANSWER_S, GONE_S, Attach, GhostsHere
+from leoronic.core.ghost_messages import (
+    ANSWER_S,
+    GONE_S,
+    Attach,
+    GhostAppend,
+)
+from leoronic.core.ghost_notices import (
+    GhostsHere,
+)
 from leoronic.core.peer import JOURNALS_MAX, GhostTold
+from leoronic.core.run import AttemptKey
 from leoronic.core.view import About
 
 ATTACHED_MAX = 1024
 ASSIGNED_MAX = 20_000
+# Who has so much under way does not wait for answers: an executor asks one question of a kind.
+QUESTIONS_MAX = 64
+# Twice what a runner holds, each attempt with a start and an end.
+ENTRIES_UNDER_WAY_MAX = 20_000
+WAITING_MAX = 256
+# A person adds or removes that many tags at once, and then one a second.
+TAG_ENTRIES_MAX = 200
+REMEMBERED_MAX = 4096
 
 
 class Attachment:
@@ -25,17 +42,32 @@ class Attachment:
         self.heard_at = now
         self.asked_at: float | None = None  # since when nothing was heard that was told something
         self.elsewhere_at: float | None = None  # since when another node is said to have it
-        self._assigned: dict[str, None] = {}  # what it may read
+        self.heard_time = 0.0  # by the clock of day
+        self.clock_told = False  # people know that its clock is off
+        self.looked = False  # whether the journal has told what runs on it
+        self.waiting: list[GhostAppend] = []  # what is to be judged by that
+        self.questions = 0  # that the journal has not answered
+        self.entries = 0  # that it has not written
+        self.warned = False  # people know that it does what it may not
+        self._attempts: dict[AttemptKey, None] = {}  # of which it may write
+        self._tasks: dict[str, None] = {}  # that it may read
 
-    def assign(self, tasks: Iterable[str]) -> None:
-        """It was told to run these, or runs them: it may read what they are."""
-        self._assigned.update(dict.fromkeys(tasks))
-        while len(self._assigned) > ASSIGNED_MAX:
-            del self._assigned[next(iter(self._assigned))]
+    def assign(self, keys: Iterable[AttemptKey]) -> None:
+        """It was told to make these attempts, or makes them."""
+        for key in keys:
+            self._attempts[key] = self._tasks[key[0]] = None
+        while len(self._attempts) > ASSIGNED_MAX:
+            del self._attempts[next(iter(self._attempts))]
+        while len(self._tasks) > ASSIGNED_MAX:
+            del self._tasks[next(iter(self._tasks))]
 
     def may_read(self, task: str) -> bool:
         """Whether that task was assigned to it, as far as this node knows."""
-        return task in self._assigned
+        return task in self._tasks
+
+    def may_write(self, key: AttemptKey) -> bool:
+        """The same of that attempt."""
+        return key in self._attempts
 
     def told(self) -> GhostTold:
         """As membership is told of it."""
@@ -64,6 +96,16 @@ class Attachments:
         self.by_ghost: dict[str, Attachment] = {}
         self.came: dict[int, tuple[str, float]] = {}
         self._by_connection: dict[int, Attachment] = {}
+        self._tags_from: dict[str, float] = {}  # of ghosts that have gone, too
+
+    def may_tag(self, ghost: str, count: int, now: float) -> bool:
+        """Whether it may write so many changes of its tags: each is kept by all nodes for long."""
+        empty = now - TAG_ENTRIES_MAX
+        since = max(self._tags_from.pop(ghost, empty), empty) + count
+        self._tags_from[ghost] = since
+        if len(self._tags_from) > REMEMBERED_MAX:
+            del self._tags_from[next(iter(self._tags_from))]
+        return since <= now
 
     def __bool__(self) -> bool:
         """Whether there is any connection."""

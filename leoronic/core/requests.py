@@ -6,10 +6,13 @@ another one with the same ids is on its way there.
 
 from __future__ import annotations
 
+import msgspec
+
 from leoronic.core.admission import Plan
 from leoronic.core.bounds import ATTEMPT_MAX
 from leoronic.core.effects import Asked, CancelTimer, Fail, Reply, SetTimer
 from leoronic.core.entries import Cancelled, Entry, Held, Released
+from leoronic.core.file_messages import BlobsFound, FindBlobs
 from leoronic.core.queue_messages import (
     Accepted,
     ChangedTasks,
@@ -28,6 +31,8 @@ LIVE_TASKS_MAX = 10_000_000
 PARKED_REQUESTS_MAX = 1024
 # Replication answers within 2 s, unless it has just begun a new life.
 COPIES_S = 3.0
+# The file store answers sooner, unless it has just begun a new life.
+FIND_S = 5.0
 
 
 class Requests:
@@ -41,6 +46,8 @@ class Requests:
         self._parked: list[Asked] = []
         self._plans: dict[int, Plan] = {}
         self._claimed: set[str] = set()  # ids of submissions on their way to the disk
+        # Until it is known whether what was left before is still somewhere; at the latest then.
+        self._finding: dict[int, tuple[Plan, LookedUp, float]] = {}
         self._changing: dict[int, tuple[object, ChangedTasks]] = {}
         # On disk here; answered at the latest then.
         self._copying: dict[int, tuple[Plan, float]] = {}
@@ -128,9 +135,43 @@ class Requests:
     def looked_up(self, message: LookedUp) -> bool:
         """What the journal knows of the ids that a submission names; whether it still waited."""
         plan = self._plans.pop(message.token, None)
-        if plan is not None:
+        if plan is None:
+            return False
+        digests = _left_before(message)
+        if not digests:
             self._admit(plan, message)
-        return plan is not None
+        else:
+            # An answer from before is none if what was left is nowhere any more.
+            if not self._finding:
+                self._out.add(SetTimer("find", self._out.now + FIND_S))
+            self._finding[message.token] = (plan, message, self._out.now + FIND_S)
+            self._out.send("file_store", FindBlobs(message.token, digests))
+        return True
+
+    def blobs_found(self, message: BlobsFound) -> bool:
+        """Which outputs of earlier tasks are lost; whether a submission waited for that."""
+        waiting = self._finding.pop(message.token, None)
+        if waiting is None:
+            return False
+        plan, answer, _ = waiting
+        cached = {
+            key: [
+                one
+                for one in some
+                if message.lost.isdisjoint(file.digest for file in one.outcome.outputs)
+            ]
+            for key, some in answer.cached.items()
+        }
+        self._admit(plan, msgspec.structs.replace(answer, cached=cached))
+        return True
+
+    def stop_finding(self) -> None:
+        """The file store has said nothing for too long: what it was asked for counts as lost."""
+        for token, (_, answer, until) in list(self._finding.items()):
+            if until > self._out.now:
+                self._out.add(SetTimer("find", until))
+                return
+            self.blobs_found(BlobsFound(token, frozenset(_left_before(answer))))
 
     # ---- who else holds a submission ----
 
@@ -215,6 +256,13 @@ class Requests:
         lost = [element for element in elements if element.is_lost_held()]
         released = (self._release(element.id, "") for element in lost)
         return [entry for entry in released if entry is not None]
+
+
+def _left_before(answer: LookedUp) -> tuple[str, ...]:
+    """The outputs of tasks that may answer for new ones."""
+    before = (one for some in answer.cached.values() for one in some)
+    outputs = (file for one in before for file in one.outcome.outputs)
+    return tuple({file.digest: None for file in outputs})
 
 
 def _next_revision(record: Record) -> int:

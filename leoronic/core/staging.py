@@ -1,10 +1,13 @@
 """Files on their way to attempts that are to start, and from attempts that have ended.
 
 Both are done by the file store of this node and asked for by level: when it begins anew, all that
-is under way is asked for again.
+is under way is asked for again. Files are placed while an attempt stands in a lane; it is sent to
+the runner after the one that it stands behind, of which the runner would know nothing else.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from msgspec import structs
 
@@ -25,11 +28,12 @@ class Staging:
     def __init__(self, root: str) -> None:
         self._root = root
         self._placing: dict[AttemptKey, tuple[Run, PlaceFiles]] = {}
+        self._placed: dict[AttemptKey, Run] = {}  # to be sent
         self._keeping: dict[AttemptKey, tuple[Exited, KeepOutputs]] = {}
 
     def __contains__(self, key: object) -> bool:
-        """Whether the attempt waits for its files."""
-        return key in self._placing
+        """Whether the attempt waits for its files, or for others that do."""
+        return key in self._placing or key in self._placed
 
     def waiting(self) -> list[AttemptKey]:
         """The attempts that wait for their files."""
@@ -42,9 +46,30 @@ class Staging:
         return Send(STORE, request)
 
     def take_placing(self, key: AttemptKey) -> Run | None:
-        """The run that waits for its files, which it does no longer; None: it does not."""
+        """The run that waits for its files, or for others; it does no longer. None: it does not."""
         waiting = self._placing.pop(key, None)
-        return None if waiting is None else waiting[0]
+        return self._placed.pop(key, None) if waiting is None else waiting[0]
+
+    def placed(self, key: AttemptKey) -> bool:
+        """The files of an attempt are there; whether it waited for them."""
+        waiting = self._placing.pop(key, None)
+        if waiting is not None:
+            self._placed[key] = waiting[0]
+        return waiting is not None
+
+    def take_ready(self, before: Callable[[AttemptKey], AttemptKey | None]) -> list[Run]:
+        """Those whose files are there, in the order in which they are to be sent; but none that
+        stands behind one that is not sent yet, as `before` tells.
+        """
+        ready: list[Run] = []
+        found = bool(self._placed)
+        while found:
+            found = False
+            for key in list(self._placed):
+                if before(key) not in self:
+                    ready.append(self._placed.pop(key))
+                    found = True
+        return ready
 
     def keep(self, exited: Exited, globs: tuple[str, ...], *, private: bool) -> Send:
         """Have kept what an ended attempt leaves: its end is told after that.

@@ -136,14 +136,16 @@ class Taking:
 
     def taken(self, message: Taken) -> None:
         """It is on disk, or what came before a fault in it."""
+        replica = self._replica
+        # Even if it was given up, or an earlier life asked for it: what is written here from now on
+        # was written knowing it.
+        changed = replica.rises(message.have)
+        replica.note_vector(changed)
         taking = self._ended(message.token)
         if taking is None:
             return
-        replica = self._replica
-        changed = replica.rises(message.have)
         if not message.refused:
             replica.floor_rises(taking.floor)
-        replica.note_vector(changed)
         if message.refused:
             self._refused(taking, message.refused)
         else:

@@ -33,6 +33,8 @@ PULL_S = 900.0
 AVOID_S = 5.0
 AVOID_LIAR_S = 10.0
 GIVE_UP_S = 30.0
+# So many times in turn all nodes that there are said that they do not have it: it is lost.
+LOST_ROUNDS = 3
 BEGIN_TRIES_MAX = 3
 AT_ONCE = 8
 # So few chunks are under way that more are asked for.
@@ -53,7 +55,7 @@ class Transfer:
     """See the module. `due`: when `wake` is to be called; None: not before something happens.
 
     `tellers` have said that they hold the blob, of their own accord: also a ghost, which is in no
-    view. `stage` and `due` are read after each call.
+    view. `stage` and `due` are read after each call. `lost`: it failed since no node has it.
     """
 
     def __init__(self, digest: str, out: FileOutbox) -> None:
@@ -63,6 +65,10 @@ class Transfer:
         self.reason = ""
         self.list: ChunkList | None = None
         self.have = 0
+        self._all_there = False
+        self.lost = False
+        self._rounds = 0  # in which all that were asked did not have it
+        self._somewhere = False  # in this round somebody is fetching it
         self._out = out
         self._progress_at = out.now
         self._ready_at = 0.0
@@ -84,17 +90,35 @@ class Transfer:
 
     def sought(self, nodes: Iterable[str]) -> None:
         """These were just asked whether they have it."""
+        self._somewhere = False
+        if self._asked:
+            self._rounds = 0  # somebody did not answer
         self._asked = set(nodes)
         self._seeks += 1
+        if not self._asked:
+            self._rounds += 1
         self.due = self._out.now + (SEEK_S if self._asked else self._backoff_s())
+
+    def see(self, *, all_there: bool) -> None:
+        """Others can be asked than before; `all_there`: these are all nodes that are known."""
+        self._all_there, self._rounds = all_there, 0
+
+    def is_somewhere(self) -> None:
+        """Somebody who was asked knows who has it."""
+        self._somewhere, self._rounds = True, 0
 
     def hear(self, node: str, *, here: bool, coming: bool = False, reason: str = "") -> None:
         """`node` tells whether it has it. `coming`: it fetches it for us, and will tell how that
         ends.
         """
+        was_asked = node in self._asked
         self._asked.discard(node)
         if reason:
             self.reason = reason
+        if here or coming:
+            self._rounds = 0
+        elif was_asked and not self._asked and not self._holders - {node}:
+            self._rounds += not self._somewhere
         if here:
             self._holders.add(node)
         elif not coming:
@@ -110,7 +134,7 @@ class Transfer:
             elif self.due is None or self.due > now + GATHER_S:
                 self.due = now + GATHER_S
         elif not self._asked:
-            self.due = now + self._backoff_s()
+            self.due = now if self._is_lost() else now + self._backoff_s()
 
     def seek_now(self) -> None:
         """Somebody is there who was not: ask again at once."""
@@ -120,6 +144,9 @@ class Transfer:
     def fail(self, reason: str) -> None:
         """Give up."""
         self.stage, self.reason, self.due = Stage.FAILED, reason, None
+
+    def _is_lost(self) -> bool:
+        return self._all_there and self._rounds >= LOST_ROUNDS and not self._pulling
 
     def _backoff_s(self) -> float:
         return float(min(BACKOFF_S * 2 ** min(self._seeks, 10), BACKOFF_S_MAX))
@@ -342,8 +369,12 @@ class Transfer:
             if self._usable():
                 self._ready()
                 return False
+            if self._is_lost():
+                self.lost = True
+                self.fail("no node has it")
+                return False
             if now >= self._progress_at + GIVE_UP_S and not self._pulling:
-                self.fail(self.reason or "no node has it")
+                self.fail(self.reason or "no node that can be reached has it")
                 return False
             return True
         if self.stage is Stage.FETCHING:

@@ -321,6 +321,11 @@ class _Reader:
             self.problems.add(
                 f"{place('cache')}an array is not answered for: submit its elements as tasks"
             )
+        if "cache" in fields and any(file.task for file in fields.get("files", ())):
+            self.problems.add(
+                f"{place('cache')}what another task leaves is not known when this is submitted: "
+                "bring a file, or leave cache out"
+            )
         _follow_outputs(fields)
         task_id = fields.get("id")
         if task_id is not None:

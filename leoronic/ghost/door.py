@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ import msgspec
 from leoronic.actors.peer_port import PeerPort
 from leoronic.core import ghost_messages
 from leoronic.core.effects import Attached, Detached
-from leoronic.core.ghost_messages import (
+from leoronic.core.ghost_notices import (
     Came,
     EndRelay,
     HangUp,
@@ -32,8 +33,7 @@ from leoronic.core.ghost_messages import (
     Transmit,
 )
 from leoronic.core.tree import ChildSpec
-from leoronic.errors import LeoronicError, NotFound, Unavailable
-from leoronic.ghost.handing import hand_socket
+from leoronic.errors import LeoronicError, NotFound, ProtocolError, Unavailable
 from leoronic.ghost.relay_frames import (
     Connections,
     End,
@@ -43,10 +43,12 @@ from leoronic.ghost.relay_frames import (
     Pass,
     Passed,
     TakeConnections,
+    Taken,
     ToRelay,
 )
 from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.runtime.supervisor import Supervisor
+from leoronic.wire.handing import hand_socket
 from leoronic.wire.preface import Preface
 from leoronic.wire.token import GHOST
 
@@ -110,6 +112,8 @@ class GhostDoor(Actor):
                 await self._say(Pass(connection, text.decode(), blob))
             case HangUp(connection):
                 await self._say(End(connection))
+            case Taken():
+                await self._say(message)
             case EndRelay():
                 self.context.spawn(self._end_process(), "end")
             case Opened(connection, ghost):
@@ -131,9 +135,15 @@ class GhostDoor(Actor):
 
     async def _say(self, message: ToRelay) -> None:
         process = self.context.get(PROCESS)
-        if process is not None:
-            with contextlib.suppress(Unavailable):
-                await process.cast(message)
+        if process is None:
+            return
+        try:
+            await process.cast(message)
+        except Unavailable:
+            pass  # Its connections are gone with it.
+        except ProtocolError as error:
+            # Whoever waits for it goes to another node; nobody else is harmed.
+            self.context.log.error("too large for a ghost", reason=error.message)
 
     async def _passed(self, message: Passed) -> None:
         try:
@@ -144,7 +154,7 @@ class GhostDoor(Actor):
             await self._say(End(message.connection))
             await self._relay.cast(HungUp(message.connection, reason))
         else:
-            await self._relay.cast(Heard(message.connection, heard))
+            await self._relay.cast(Heard(message.connection, heard, time.time()))
 
     # ---- the process ----
 

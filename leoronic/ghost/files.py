@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any
 from leoronic.actors.file_work import FileWork
 from leoronic.core.attempt_files import WORK
 from leoronic.core.file_messages import FilesOf, FilesStarted, ForgetFiles
+from leoronic.core.ghost_notices import (
+    NodesThere,
+)
+from leoronic.core.peer import CallBack
 from leoronic.core.view import View
 from leoronic.ghost.itself import GhostItself
 from leoronic.runtime.actor import NO_REPLY, Actor
@@ -31,6 +35,7 @@ class GhostFiles(Actor):
         self._work = work
         self._root = itself.config.machine.root
         self._awake: FileStoreActor | None = None
+        self._places: dict[str, tuple[str, ...]] = {}
 
     async def started(self) -> None:
         """What the executor then says shows whether there is anything to do."""
@@ -38,10 +43,17 @@ class GhostFiles(Actor):
 
     async def handle(self, message: Any) -> Any:
         """As a `FileStoreActor`. What that must know is told by level once it begins."""
+        if isinstance(message, NodesThere):
+            self._places = message.places
+            return NO_REPLY
         if self._awake is None:
             if self._is_nothing(message):
                 return NO_REPLY
             self._awake = await self._wake()
+        if isinstance(message, CallBack):
+            # It may be any node that wants to read what lies here, and not its clairvoyant alone.
+            self._awake.call_back(message.node, self._places.get(message.node, ()))
+            return NO_REPLY
         return await self._awake.handle(message)
 
     async def stopping(self) -> None:

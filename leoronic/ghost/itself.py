@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 from leoronic import __version__
 from leoronic.actors.runner import measure_capacity
+from leoronic.core.executor import GHOST
 from leoronic.core.view import About
 from leoronic.ghost.config import GhostConfig
 from leoronic.ghost.standing import GhostStanding, ghost_id
@@ -44,6 +45,6 @@ class GhostItself:
             __version__,
             self.life,
             capacity=self.capacity(),
-            tags=sorted(machine.tags),
+            tags=sorted({*machine.tags, GHOST}),
             digests=["s2"] if find_spec("blake3") is None else ["b3", "s2"],
         )

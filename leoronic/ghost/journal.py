@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
+from leoronic.actors.steady import steady_s
 from leoronic.core.ghost_journal import GhostJournal
 from leoronic.runtime.machine import MachineActor
 
@@ -10,4 +13,5 @@ class JournalStandIn(MachineActor):
     """Hosts `GhostJournal`."""
 
     def __init__(self, ghost: str) -> None:
-        super().__init__(lambda: GhostJournal(ghost))
+        since_s = time.time() - steady_s()
+        super().__init__(lambda: GhostJournal(ghost), clock=lambda: since_s + steady_s())

@@ -8,7 +8,10 @@ import signal
 import sys
 
 from leoronic import __version__
-from leoronic.core.ghost_messages import AskLink, LeaveNow
+from leoronic.core.ghost_notices import (
+    AskLink,
+    LeaveNow,
+)
 from leoronic.core.quantity import format_size
 from leoronic.errors import LeoronicError
 from leoronic.ghost.children import ghost_tree

@@ -8,7 +8,14 @@ from typing import Any
 from leoronic.actors.steady import steady_s
 from leoronic.core import ghost_link
 from leoronic.core.effects import Asked, Reply, Send
-from leoronic.core.ghost_messages import AskLink, Heard, Nodes, Welcome
+from leoronic.core.ghost_messages import (
+    Nodes,
+    Welcome,
+)
+from leoronic.core.ghost_notices import (
+    AskLink,
+    Heard,
+)
 from leoronic.core.view import About
 from leoronic.ghost.looking import LostAll, NodesAt
 from leoronic.runtime.actor import NO_REPLY, Actor

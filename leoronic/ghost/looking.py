@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from leoronic.core.addresses import ip_of, parse_address
-from leoronic.core.ghost_messages import Candidates
+from leoronic.core.ghost_notices import (
+    Candidates,
+)
 from leoronic.durable import replace_file
 from leoronic.runtime.actor import Actor
 

@@ -1,4 +1,4 @@
-"""What nodes ask a ghost: what its tasks print, its tags, to drain, how it is."""
+"""What nodes ask a ghost: what its tasks print, its tags, to drain, to take files, how it is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -19,11 +19,13 @@ from leoronic.actors.own_output import (
     check_part,
     read_stream,
 )
-from leoronic.actors.peer_commands import ReadPart
+from leoronic.actors.peer_commands import PlaceFile, ReadPart
 from leoronic.core.commands import Drain, Nodes, TagAdd, TagDel, TagList
 from leoronic.core.conditions import checked_tag
 from leoronic.core.executor_messages import Describe, SetDraining, SetTag
-from leoronic.core.ghost_messages import AskLink
+from leoronic.core.ghost_notices import (
+    AskLink,
+)
 from leoronic.core.outbound import Outbound
 from leoronic.core.outcome import StreamRef
 from leoronic.core.peer import Answered, Ask
@@ -32,10 +34,13 @@ from leoronic.errors import BadRequest, LeoronicError, MailboxFull, Refused, Una
 from leoronic.runtime.actor import NO_REPLY, Actor
 from leoronic.wire.codec import to_json
 
+if TYPE_CHECKING:
+    from leoronic.actors.placings import Placings
+
 UNDER_WAY_MAX = 256
 CALL_S = 60.0
 
-GhostCommand = ReadPart | TagAdd | TagDel | TagList | Drain | Nodes
+GhostCommand = ReadPart | PlaceFile | TagAdd | TagDel | TagList | Drain | Nodes
 _decoder: msgspec.json.Decoder[GhostCommand] = msgspec.json.Decoder(GhostCommand)
 
 
@@ -56,6 +61,7 @@ class GhostQuestions(Actor):
         self._executor = self.context.find("runner")
         self._link = self.context.find("membership")
         self._running = RunnerOutput(self.context.find("runner_host"))
+        self._placings: Placings | None = None
 
     async def handle(self, message: Any) -> Any:
         """Questions; it asks none itself."""
@@ -78,7 +84,9 @@ class GhostQuestions(Actor):
             try:
                 command = _decoder.decode(question.command)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise BadRequest(f"{self._name} is a ghost, and does not answer this") from error
+                raise BadRequest(
+                    f"{self._name} is a ghost, and does not do this: ask a node"
+                ) from error
             result, blob = await self._result(command)
         except LeoronicError as error:
             self._answer(question, {"error": _error(error)})
@@ -101,6 +109,8 @@ class GhostQuestions(Actor):
                 part = await self._read(command)
                 told = {"offset": part.offset, "at_end": part.at_end, "known": part.known}
                 return told, part.data
+            case PlaceFile():
+                return await self._place(command), b""
             case TagAdd(tag) | TagDel(tag):
                 return await self._tag(tag, on=isinstance(command, TagAdd)), b""
             case TagList():
@@ -113,6 +123,14 @@ class GhostQuestions(Actor):
                 return await self._node_object(), b""
             case Nodes():
                 return {"nodes": [await self._node_object()]}, b""
+
+    async def _place(self, command: PlaceFile) -> dict[str, Any]:
+        if self._placings is None:
+            # What it takes is imported with the first file: an idle ghost is to stay small.
+            from leoronic.actors.placings import Placings  # noqa: PLC0415
+
+            self._placings = Placings(self.context, self.context.find("file_store"))
+        return await self._placings.place(command)
 
     async def _tag(self, tag: str, *, on: bool) -> dict[str, Any]:
         try:

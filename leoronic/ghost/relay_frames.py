@@ -27,6 +27,13 @@ class End(_Said, frozen=True):
     connection: int
 
 
+class Taken(_Said, frozen=True):
+    """So many of the frames that were passed are dealt with: as many more may come."""
+
+    connection: int
+    frames: int
+
+
 class TakeConnections(_Said, frozen=True):
     """Asked: who is connected? Answer: `Connections`."""
 
@@ -59,5 +66,5 @@ class Connections(_Said, frozen=True):
     opened: list[Opened]
 
 
-ToRelay = Pass | End | TakeConnections
+ToRelay = Pass | End | Taken | TakeConnections
 FromRelay = Opened | Passed | Ended | Connections

@@ -1,7 +1,7 @@
 """The relay process of a node: the connections of its ghosts.
 
 The core takes what calls at the peer port, reads the first line, and passes the sockets of ghosts
-on to this process (`ghost/handing.py`), which does TLS with them. It decides nothing: what comes
+on to this process (`wire/handing.py`), which does TLS with them. It decides nothing: what comes
 goes to the core's relay machine (`core/relay.py`), and what that says goes out.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from leoronic import __version__
 from leoronic.errors import BadRequest, LeoronicError, ProtocolError
 from leoronic.ghost.frames import HANDSHAKE_S, SHUTDOWN_S, TlsFrames, tune_quiet
-from leoronic.ghost.handing import HANDED_BYTES_MAX, receive_socket
+from leoronic.ghost.ghost_line import GhostLine
 from leoronic.ghost.relay_frames import (
     Connections,
     End,
@@ -29,22 +29,27 @@ from leoronic.ghost.relay_frames import (
     Pass,
     Passed,
     TakeConnections,
+    Taken,
     ToRelay,
 )
 from leoronic.runtime.actor import NO_REPLY, Actor
-from leoronic.runtime.unix import listen_unix, peer_of
 from leoronic.wire.cookie import read_cookies
-from leoronic.wire.frames import Frame
+from leoronic.wire.frames import Frame, FrameDecoder
 from leoronic.wire.ghost_identity import RelayIdentity, make_relay_identities
+from leoronic.wire.handing import HANDED_BYTES_MAX, receive_socket
 from leoronic.wire.identity import certified_node
 from leoronic.wire.preface import Agreed, Preface, agree, decode_preface
 from leoronic.wire.protocol import FrameProtocol
 from leoronic.wire.token import GHOST
+from leoronic.wire.unix import listen_unix, peer_of
 
 STRANGERS_MAX = 64
 CONNECTIONS_MAX = 1024
 UNSENT_BYTES_MAX = 32 * 1024 * 1024
 TOLD_MAX = 1024
+# What a ghost says at once: an executor's offer of 10,000 attempts, a part of some output.
+FROM_GHOST_BYTES_MAX = 8 << 20
+FROM_GHOST_BLOB_BYTES_MAX = 1 << 20
 
 _ID = re.compile(r"[a-z0-9]{1,32}")
 
@@ -63,7 +68,7 @@ class RelayHostActor(Actor):
         self._cookies = cookies
         self._handed = handed
         self._numbers = itertools.count(1)
-        self._open: dict[int, tuple[str, FrameProtocol]] = {}
+        self._open: dict[int, GhostLine] = {}
         self._strangers: dict[asyncio.Task[None], socket.socket] = {}
         self._identities: dict[str, RelayIdentity] = {}
         self._made_of: list[str] = []
@@ -81,8 +86,8 @@ class RelayHostActor(Actor):
         """All ghosts look for another node."""
         asyncio.get_running_loop().remove_reader(self._listener.fileno())
         self._listener.close()
-        for _, frames in self._open.values():
-            frames.close()
+        for known in self._open.values():
+            known.frames.close()
 
     async def handle(self, message: Any) -> Any:
         """What the core says."""
@@ -90,13 +95,19 @@ class RelayHostActor(Actor):
             case Pass(number, text, blob):
                 known = self._open.get(number)
                 if known is not None:
-                    known[1].send(text.encode(), blob)
+                    known.frames.send(text.encode(), blob)
             case End(number):
                 known = self._open.pop(number, None)
                 if known is not None:
-                    known[1].close()
+                    known.frames.close()
+            case Taken(number, frames):
+                known = self._open.get(number)
+                if known is not None:
+                    known.taken(frames)
             case TakeConnections():
-                opened = [Opened(number, ghost) for number, (ghost, _) in self._open.items()]
+                for known in self._open.values():
+                    known.taken_all()  # Whoever had them has begun anew.
+                opened = [Opened(number, known.ghost) for number, known in self._open.items()]
                 return Connections(opened)
             case _:
                 return await super().handle(message)
@@ -123,7 +134,10 @@ class RelayHostActor(Actor):
             return
         found, line = taken
         if len(self._strangers) >= STRANGERS_MAX:
-            next(iter(self._strangers)).cancel()
+            oldest = next(iter(self._strangers))
+            # Now, not once it has ended: else the next one would find the same oldest.
+            del self._strangers[oldest]
+            oldest.cancel()
         task = self.context.spawn(self._greet(found, line), "greet")
         self._strangers[task] = found
         task.add_done_callback(lambda done: self._strangers.pop(done, None))
@@ -169,6 +183,9 @@ class RelayHostActor(Actor):
             lambda _, frame: self._came(number, frame),
             lambda _, error: self._lost(number, error),
             lambda frames: self._opened(number, frames),
+            decoder=FrameDecoder(
+                json_bytes_max=FROM_GHOST_BYTES_MAX, blob_bytes_max=FROM_GHOST_BLOB_BYTES_MAX
+            ),
             send_bytes_max=UNSENT_BYTES_MAX,
         )
 
@@ -182,7 +199,7 @@ class RelayHostActor(Actor):
             )
             frames.abort()
             return
-        self._open[number] = (ghost, frames)
+        self._open[number] = GhostLine(ghost, frames)
         self.context.emit(Opened(number, ghost))
 
     def _tell_once(self, who: str, reason: str) -> None:
@@ -221,13 +238,15 @@ class RelayHostActor(Actor):
     # ---- what comes ----
 
     def _came(self, number: int, frame: Frame) -> None:
-        if number not in self._open:
+        known = self._open.get(number)
+        if known is None:
             return
         try:
             text = frame.json.decode()
         except UnicodeDecodeError:
             raise ProtocolError("a frame that is no text") from None
         self.context.emit(Passed(number, text, frame.blob))
+        known.came(len(frame.json) + len(frame.blob))
 
     def _lost(self, number: int, error: Exception | None) -> None:
         if self._open.pop(number, None) is not None:

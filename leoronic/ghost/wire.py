@@ -9,22 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import ssl
+import time
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from leoronic.core.addresses import parse_address
 from leoronic.core.ghost_messages import (
     ANSWER_S,
+    GhostAppend,
+    decode_to_ghost,
+    encode,
+)
+from leoronic.core.ghost_notices import (
     Dial,
     Dialled,
     HangUp,
     Heard,
     HungUp,
     Transmit,
-    decode_to_ghost,
-    encode,
 )
 from leoronic.errors import LeoronicError, ProtocolError
 from leoronic.ghost.frames import HANDSHAKE_S, SHUTDOWN_S, LinesProtocol, TlsFrames, tune_quiet
@@ -87,6 +94,8 @@ class WireActor(Actor):
             case Transmit(number, said):
                 known = self._connections.get(number)
                 if known is not None and known.frames is not None:
+                    if isinstance(said, GhostAppend):
+                        said = structs.replace(said, at=time.time())
                     known.frames.send(*encode(said))
             case HangUp(number):
                 self._hang_up(number)
@@ -204,6 +213,9 @@ def _told(error: BaseException) -> str:
         return error.message
     if isinstance(error, TimeoutError):
         return f"no answer within {ANSWER_S:g} s"
+    if isinstance(error, OSError) and error.errno is not None and error.errno in errno.errorcode:
+        # asyncio's own words repeat the address, as a tuple.
+        return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error) or "it closed the connection"
 
 

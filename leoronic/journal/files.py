@@ -19,6 +19,7 @@ from leoronic.core.spec import TaskSpec
 BROUGHT, LEFT = 0, 1
 _NEEDED = "(b.kind = 1 OR (SELECT state FROM tasks WHERE id = b.task) = 0)"
 _ASKED_TOGETHER = 500
+_SAME_MAX = 8
 
 
 def note_brought(connection: sqlite3.Connection, task: str, files: Sequence[FileRef]) -> None:
@@ -98,12 +99,14 @@ def _found(file: FileRef, left: Sequence[FileRef]) -> FileRef:
     return msgspec.structs.replace(file, digest=one.digest, size=one.size, mode=one.mode)
 
 
-def same_before(connection: sqlite3.Connection, key: str) -> tuple[str, Outcome] | None:
-    """The latest task with that cache key that succeeded, and its outcome."""
-    row = connection.execute(
+def same_before(connection: sqlite3.Connection, key: str) -> list[tuple[str, Outcome]]:
+    """Tasks with that cache key that succeeded, and their outcomes: the latest few, as what one of
+    them left may be lost.
+    """
+    rows = connection.execute(
         "SELECT t.id, a.outcome FROM tasks t JOIN attempts a ON a.task = t.id AND a.winner "
         "WHERE t.cache_key = ? AND t.state = 1 AND a.outcome IS NOT NULL "
-        "ORDER BY t.ended_at DESC, t.id LIMIT 1",
-        (key,),
-    ).fetchone()
-    return None if row is None else (row[0], msgspec.json.decode(row[1], type=Outcome))
+        "ORDER BY t.ended_at DESC, t.id LIMIT ?",
+        (key, _SAME_MAX),
+    )
+    return [(row[0], msgspec.json.decode(row[1], type=Outcome)) for row in rows]

@@ -156,6 +156,22 @@ class Join:
         found = self._connection.execute(sql.GOES_ON, _start_row(entry, 0)).fetchone()
         return found is not None
 
+    def has_ended(self, entry: Finished | Lost) -> bool:
+        """Whether a ghost tells how its run ended, and that is known here already.
+
+        It does so if it heard no answer, or if it wants to fill the disks of all nodes.
+        """
+        if isinstance(entry, Lost) and not entry.told:
+            return False
+        key = (entry.task, entry.attempt, entry.node)
+        found = self._connection.execute(sql.HAS_ENDED, key).fetchone()
+        if found is None:
+            return False
+        ended, gone, phase = found
+        if isinstance(entry, Finished) or ended:
+            return bool(ended)
+        return bool(gone) and phase >= (LOST if entry.begun else NEVER_BEGAN)
+
     def knows(self, task: str) -> bool:
         """Whether a task, or the array of an element, is known here."""
         found = self._connection.execute("SELECT 1 FROM tasks WHERE id = ?", (_base(task),))

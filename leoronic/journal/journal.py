@@ -138,9 +138,13 @@ class Journal:
                 batch.new.append((seq + 1, origin, node, number + 1, entry))
             else:
                 batch.submit()
-                if isinstance(entry, Finished | Lost) and self._comes_too_early(entry):
-                    unknown.add((entry.task, entry.attempt))
-                    continue
+                if isinstance(entry, Finished | Lost) and entry.node != node:
+                    if not self._join.knows(entry.task):
+                        # Written down now, it would get to others before what it is about.
+                        unknown.add((entry.task, entry.attempt))
+                        continue
+                    if self._join.has_ended(entry):
+                        continue
                 if not isinstance(entry, Started):
                     self._join.apply(entry, seq + 1, node)
                 elif entry.node != node and self._join.goes_on(entry):
@@ -163,13 +167,6 @@ class Journal:
             node,
             batch.rows,
         )
-
-    def _comes_too_early(self, entry: Finished | Lost) -> bool:
-        """Whether a ghost tells how a task ended that is not known here.
-
-        Written down now, it would get to others before what it is about.
-        """
-        return entry.node != self.node and not self._join.knows(entry.task)
 
     def take(
         self,

@@ -140,7 +140,7 @@ class Reads:
         found = {ref: self.find(ref) for ref in refs}
         exact = [ref for ref, known in found.items() if known and known[0].id == ref]
         same = {key: files.same_before(self._connection, key) for key in keys}
-        cached = {key: Cached(*one) for key, one in same.items() if one is not None}
+        cached = {key: [Cached(*one) for one in found] for key, found in same.items() if found}
         specs = self.specs(exact) if token else {}
         return LookedUp(token, found, specs, cached, dict(self._left(left, found)))
 

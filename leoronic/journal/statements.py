@@ -40,6 +40,9 @@ WHERE task = :task AND attempt = :attempt AND node = :node AND started_at IS NOT
     AND NOT EXISTS (SELECT 1 FROM attempts b WHERE b.task = a.task
       AND (b.winner OR (b.attempt, b.node) > (a.attempt, a.node)))))
 """
+HAS_ENDED = """
+SELECT outcome IS NOT NULL, gone, phase FROM attempts WHERE task = ? AND attempt = ? AND node = ?
+"""
 # Of a run that two nodes tell of (a ghost's), the earliest start counts.
 STARTED_ELSEWHERE = """
 INSERT INTO attempts(task, attempt, node, runner, started_at, start_seq)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from leoronic.core import attempt_events as core
@@ -41,6 +41,7 @@ from leoronic.runner.live import WATCH_S_MAX, Live
 from leoronic.runner.output import OutputStore
 from leoronic.runner.pipes import Pipes
 from leoronic.runner.reading import Readers
+from leoronic.runner.removing import remove_tree
 from leoronic.runner.reports import Reports
 from leoronic.runner.starting import Starter, attempts_that_fit
 from leoronic.runner.stream import Stream
@@ -101,7 +102,7 @@ class RunnerActor(Actor):
             )
         if left := await end_leftovers(self._state_id, LEFTOVERS_S_MAX):
             self.context.log.error("leftovers", pids=left)
-        shutil.rmtree(config.scratch_dir, ignore_errors=True)
+        remove_tree(config.scratch_dir)
         self._pipes = Pipes(
             self._loop,
             self._guarded,
@@ -454,9 +455,9 @@ class RunnerActor(Actor):
         self._reaper = self._loop.call_later(REAP_S, self._guarded(self._reap_regularly))
 
 
-async def _remove_folder(folder: Any) -> None:
+async def _remove_folder(folder: Path) -> None:
     try:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, folder)
     except RuntimeError:
         # No room for one more thread, as tasks fill their group.
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)

@@ -34,10 +34,10 @@ from leoronic.runtime.host_frames import ErrorPart, FromHost, Inflow, Outflow, T
 from leoronic.runtime.log import get_logger
 from leoronic.runtime.loop import run
 from leoronic.runtime.ref import ActorRef, Call, Directory, LocalRef
-from leoronic.runtime.unix import listen_unix, peer_of
 from leoronic.wire.codec import Codec, to_json
 from leoronic.wire.frames import Frame
 from leoronic.wire.protocol import FrameProtocol
+from leoronic.wire.unix import listen_unix, peer_of
 
 ORPHAN_S = 5.0
 

@@ -29,16 +29,18 @@ from leoronic.runtime.log import get_logger
 from leoronic.runtime.process import Process
 from leoronic.runtime.ref import ActorRef, Directory
 from leoronic.runtime.remote_ref import RemoteRef
-from leoronic.runtime.unix import connect_unix, peer_of
 from leoronic.wire.codec import Codec
 from leoronic.wire.frames import Frame
 from leoronic.wire.protocol import FrameProtocol
+from leoronic.wire.unix import connect_unix, peer_of
 
 # A host that has just been started is asked this often whether it listens.
 KNOCK_S_MIN = 0.002
 KNOCK_S_MAX = 0.025
 # How long to wait for a process's end to be seen after its connection closed, to say how it ended.
 EXIT_SEEN_S = 0.25
+# The same for one that is ended anyway if it lives on: a busy machine takes its time.
+EXIT_AWAITED_S = 2.0
 EMITS_WAITING_MAX = 4096
 # So often is a lost connection made anew without counting as the child's end.
 REATTACHED_MAX = 5
@@ -229,7 +231,8 @@ class HostChild(Child):
 
     async def _report(self, process: Process, reason: Exception | None) -> None:
         error: ActorGone | None
-        if await process.wait_over(EXIT_SEEN_S):
+        within_s = EXIT_SEEN_S if self.spec.survives else EXIT_AWAITED_S
+        if await process.wait_over(within_s):
             status = await self._launcher.status(process.pid)
             error = None if status == 0 else self._how_it_ended(process, status)
         else:

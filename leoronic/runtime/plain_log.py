@@ -1,7 +1,8 @@
-"""Log lines without structlog: the same fields, for processes that have little memory."""
+"""Log lines without structlog, which takes memory: JSON for programs, or text without colours."""
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 import time
@@ -9,17 +10,24 @@ import traceback
 from types import TracebackType
 from typing import Any
 
+import orjson
+
 from leoronic.runtime.log import get_logger, use_loggers
-from leoronic.wire.codec import to_json
 
 _TOLD_FIRST = ("event", "level", "timestamp")
 
 
 class PlainLogger:
-    """Writes a line to stderr for each event: JSON, or text for a person."""
+    """Writes a line to stderr for each event: JSON, or text for a person.
 
-    def __init__(self, fields: dict[str, object], *, text: bool) -> None:
+    `always` are fields that an event cannot change, as it can others of the logger.
+    """
+
+    def __init__(
+        self, fields: dict[str, object], *, text: bool, always: dict[str, object] | None = None
+    ) -> None:
         self._fields = fields
+        self._always = always or {}
         self._text = text
 
     def debug(self, event: str, **fields: object) -> None:
@@ -45,15 +53,16 @@ class PlainLogger:
         error = fields.pop("exc_info", None)
         if isinstance(error, BaseException):
             fields["exception"] = "".join(traceback.format_exception(error)).rstrip()
-        line = {"event": event, "level": level, "timestamp": _now(), **self._fields, **fields}
+        line: dict[str, object] = {"event": event, "level": level, "timestamp": _now()}
+        line |= {**self._always, **self._fields, **fields, **self._always}
         sys.stderr.buffer.write((_as_text(line) if self._text else _as_json(line)) + b"\n")
         sys.stderr.buffer.flush()
 
 
 def use_plain_loggers(node: str, *, text: bool) -> None:
     """For this process and its forks. `node` is in each JSON line."""
-    always = {} if text else {"node": node}
-    use_loggers(lambda **fields: PlainLogger({**always, **fields}, text=text))
+    always: dict[str, object] = {} if text else {"node": node}
+    use_loggers(lambda **fields: PlainLogger(fields, text=text, always=always))
     # What asyncio and the interpreter would print: on stderr there is nothing but these lines.
     logging.basicConfig(handlers=[_Forwarding(logging.WARNING)], force=True)
     sys.excepthook = _log_uncaught
@@ -83,10 +92,10 @@ def _now() -> str:
 
 def _as_json(line: dict[str, object]) -> bytes:
     try:
-        return to_json(line)
+        return orjson.dumps(line, default=str, option=orjson.OPT_NON_STR_KEYS)
     except TypeError:
-        # A file name that is no UTF-8, or what is no plain data: a log line must not end an actor.
-        return to_json({key: ascii(value) for key, value in line.items()})
+        # A file name that is no UTF-8, or a huge number: a log line must not end an actor.
+        return json.dumps(line, default=str).encode()
 
 
 def _as_text(line: dict[str, object]) -> bytes:

@@ -14,6 +14,9 @@ from leoronic.core import (
     scheduler,
 )
 from leoronic.core.executor import ExecutorMachine
+from leoronic.core.ghost_notices import (
+    TicketKeys,
+)
 from leoronic.core.member_record import Acquaintance
 from leoronic.core.membership import MembershipMachine
 from leoronic.core.queue import QueueMachine
@@ -60,7 +63,9 @@ def make_actor(node: SimNode, name: str) -> None:
             storing = FileStoreHost(node, node.blobs, node.mix)
             _start(node, storing, file_store.Start())
         case "relay":
-            _start(node, MachineHost(node, name, RelayMachine(node.id), steady), relay.Start())
+            relaying = RelayMachine(node.id)
+            relaying.handle(TicketKeys((b"the cookie",)), steady())
+            _start(node, MachineHost(node, name, relaying, steady), relay.Start())
         case "queue":
             _start(node, MachineHost(node, name, QueueMachine(), wall), queue.Start())
         case "scheduler":

@@ -261,8 +261,8 @@ class Client:
 
 
 def _newest(facts: Facts, task: TaskFacts) -> TaskFacts:
-    while task.redone_as:
-        task = facts.tasks[task.redone_as[-1]]
+    while task.id in facts.redos:
+        task = facts.tasks[facts.redos[task.id][-1]]
     return task
 
 

@@ -104,7 +104,6 @@ class TaskFacts:
         self.parts: dict[str, Part] = {}
         self.held: tuple[int, bool] = (0, False)
         self.final = ""
-        self.redone_as: list[str] = []
 
     def submitted(self, origin: str, entry: Submitted) -> None:
         """Of several submissions of one id, the first one holds."""
@@ -149,6 +148,7 @@ class Facts:
         self, forgotten: Mapping[str, set[str]] = _NOTHING, ghosts: Collection[str] = ()
     ) -> None:
         self.tasks: dict[str, TaskFacts] = {}
+        self.redos: dict[str, list[str]] = {}  # by what they redo, maybe forgotten
         self.log: list[Numbered] = []
         self.forgotten = forgotten
         self.ghosts = ghosts
@@ -212,9 +212,8 @@ class Facts:
         known = self.tasks.get(entry.task)
         if known is None:
             known = self.tasks[entry.task] = TaskFacts(entry.task, len(self.log))
-            redone = self.tasks.get(entry.spec.redo_of)
-            if redone is not None:
-                redone.redone_as.append(entry.task)
+            if entry.spec.redo_of:
+                self.redos.setdefault(entry.spec.redo_of, []).append(entry.task)
         known.submitted(origin, entry)
 
     def _run(self, task: str, attempt: int, node: str) -> RunFacts:
@@ -253,8 +252,10 @@ class Facts:
 
     def _came_true(self, id: str, when: str, depth: int) -> bool:
         task = self.tasks.get(id)
-        if task is None or depth > 50:
+        if depth > 50:
             return False
-        if task.final and when in ("ended", task.final):
+        if task is None and id in self.forgotten and when == "ended":
+            return True  # how it ended is not known here any more, but that it did
+        if task is not None and task.final and when in ("ended", task.final):
             return True
-        return any(self._came_true(redo, when, depth + 1) for redo in task.redone_as)
+        return any(self._came_true(redo, when, depth + 1) for redo in self.redos.get(id, ()))

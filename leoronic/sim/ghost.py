@@ -11,7 +11,9 @@ from leoronic.core.effects import Attached, Detached, Effect
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.ghost_journal import GhostJournal
 from leoronic.core.ghost_link import GhostLink
-from leoronic.core.ghost_messages import Candidates
+from leoronic.core.ghost_notices import (
+    Candidates,
+)
 from leoronic.core.outbound import Outbound
 from leoronic.core.peer import PeerMessage
 from leoronic.core.resources import Capacity

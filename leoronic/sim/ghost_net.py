@@ -12,20 +12,22 @@ from random import Random
 from typing import Protocol
 
 from leoronic.core.ghost_messages import (
+    GhostMessage,
+    decode_from_ghost,
+    decode_to_ghost,
+    encode,
+)
+from leoronic.core.ghost_notices import (
     Came,
     Dial,
     Dialled,
     EndRelay,
-    GhostMessage,
     HangUp,
     Heard,
     HungUp,
     RelayDown,
     RelayUp,
     Transmit,
-    decode_from_ghost,
-    decode_to_ghost,
-    encode,
 )
 from leoronic.sim.clock import Clock
 from leoronic.sim.network import address_of

@@ -13,7 +13,10 @@ from random import Random
 from leoronic.core.effects import Asked, Attached, Detached, Effect
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import Abandon
-from leoronic.core.ghost_messages import GhostIds, Outward
+from leoronic.core.ghost_notices import (
+    GhostIds,
+    Outward,
+)
 from leoronic.core.membership_messages import Leave, Remember
 from leoronic.core.peer import RECEIVERS, Heartbeat, LinkDown, LinkUp, PeerMessage
 from leoronic.core.queue_messages import QueueStarted, Watching

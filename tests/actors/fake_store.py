@@ -10,6 +10,7 @@ from typing import Any
 from leoronic.actors.bulk_folder import FolderWalk, read_part
 from leoronic.actors.file_calls import (
     Fetch,
+    FindLost,
     FolderBytes,
     FolderPage,
     FolderPart,
@@ -19,7 +20,7 @@ from leoronic.actors.file_calls import (
 )
 from leoronic.blobs.making import Made
 from leoronic.core.blob import BlobRef, FileRef
-from leoronic.errors import LeoronicError, NotFound, Unavailable
+from leoronic.errors import LeoronicError, NotFound
 from leoronic.runtime.actor import Actor
 from leoronic.wire.bulk import Page
 from tests.actors.node import Node
@@ -62,11 +63,12 @@ class _Store(Actor):
                 return [self._make(where / path) for path in paths]
             case Fetch(files, advance):
                 for file in files:
-                    if file.digest not in content.blobs:
-                        raise Unavailable(f"{file.digest} is nowhere")
-                    if advance is not None:
+                    if file.digest in content.blobs and advance is not None:
                         advance(file.size, file.size)
-                return None
+                absent = [file.digest for file in files if file.digest not in content.blobs]
+                return dict.fromkeys(absent, "it is nowhere")
+            case FindLost(digests):
+                return frozenset(digests) - content.blobs.keys()
             case ReadBlob(digest, offset, limit):
                 if digest not in content.blobs:
                     raise NotFound(f"{digest} is not here")

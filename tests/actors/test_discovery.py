@@ -225,6 +225,16 @@ def test_remembering_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert expected == list(known.values())
 
 
+def test_who_had_left_is_remembered_so(tmp_path: Path) -> None:
+    """Also over a restart; a file of an earlier version does not say."""
+    path = tmp_path / "peers.json"
+    known = remembering({}, {"a": ["h:1"], "b": ["h:2"]}, {}, ["b"])
+    addresses.write_remembered(path, known)
+    assert [False, True] == [one.left for one in met_before(path)]
+    path.write_text('{"peers": [["a", "attic", ["h:1"]]]}')
+    assert [Acquaintance("a", "attic", ["h:1"], False)] == met_before(path)
+
+
 async def test_the_local_network(tmp_path: Path) -> None:
     """This node is announced with its address, and those of its cluster are told as they change."""
     home = Home(tmp_path)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from leoronic.actors import folder_reading, placings, putting
+from leoronic.actors import folder_reading, getting, placings, putting
 from leoronic.actors.file_calls import Fetch, FolderPart, PutFile, ReadBlob
 from leoronic.core.blob import CHUNK_BYTES, FileRef
 from leoronic.core.entries import Lost, Started
@@ -114,6 +114,33 @@ async def test_nodes_that_are_down_or_full_are_named(
         "three": {"placed": ["x"], "problems": []},
         "attic": {"placed": [], "problems": ["attic is down (silent)"]},
     } == result["nodes"]
+
+
+async def test_a_node_that_says_why_is_not_asked_again(
+    nodes: list[Node], content: Content, tmp_path: Path, monkeypatch: Any
+) -> None:
+    """That there is no room, or that it has none of it, is an answer, and told at once."""
+    monkeypatch.setattr(putting, "AWAY_PAUSE_S", 60.0)
+    (tmp_path / "x").write_bytes(b"1")
+
+    def fails(name: str, message: Any) -> None:
+        if name == "two" and isinstance(message, Fetch):
+            content.blobs.clear()
+
+    content.fails = fails
+    *_, result = await ask(nodes[0], "put", files=["x"], cwd=str(tmp_path), node="two")
+    assert {"two": {"placed": [], "problems": ["x: it is nowhere"]}} == result["nodes"]
+
+
+@pytest.mark.parametrize("name", ["inbox/x.json", "./inbox/x.json", "a/.leoronic/x"])
+async def test_what_would_be_submitted_or_be_a_nodes_own_is_not_put(
+    nodes: list[Node], tmp_path: Path, name: str
+) -> None:
+    """Neither is where files of others belong; that is told before anything is done."""
+    (tmp_path / "x").write_bytes(b"{}")
+    with pytest.raises(BadRequest, match="give another name"):
+        await ask(nodes[0], "put", files=["x"], cwd=str(tmp_path), name=name)
+    assert not (nodes[1].folder / name).exists()
 
 
 async def test_a_node_that_is_lost_sight_of_is_asked_again(
@@ -233,9 +260,27 @@ async def test_what_cannot_be_had_is_a_problem_of_that_file(
     task = await done(nodes[0], outcome(gone, here))
     *items, _ = await ask(nodes[0], "get", id=task, have={"here": 0, "gone": 0})
     assert [
-        {"path": "gone", "problem": f"{gone.digest} is nowhere"},
         {"path": "here", "offset": 0},
+        {"path": "gone", "problem": "it is nowhere"},
     ] == [item for item, _ in items if "path" in item]
+
+
+async def test_all_that_cannot_be_had_is_sought_at_once(
+    nodes: list[Node], content: Content, monkeypatch: Any
+) -> None:
+    """Beside the rest, which need not wait; that it is nowhere is told as soon as that is known."""
+    monkeypatch.setattr(getting, "BATCH_FILES_MAX", 1)
+    files = [content.add(b"%d" % number, f"f{number}") for number in range(8)]
+    for file in files[:5]:
+        del content.blobs[file.digest]
+    task = await done(nodes[0], outcome(*files))
+    have = dict.fromkeys((file.path for file in files), 0)
+    *items, _ = await ask(nodes[0], "get", id=task, have=have)
+    told = [(item["path"], "problem" in item) for item, _ in items if "path" in item]
+    gone = [(f"f{number}", True) for number in range(5)]
+    assert [("f5", False), *gone, ("f6", False), ("f7", False)] == told
+    asked = [len(message.files) for _, message in content.asked if isinstance(message, Fetch)]
+    assert [1, 1, 1, 5] == sorted(asked)
 
 
 async def test_a_damaged_blob_is_fetched_again(nodes: list[Node], content: Content) -> None:
@@ -450,6 +495,25 @@ async def test_why_a_task_waits_for_its_files(nodes: list[Node], tmp_path: Path)
         )
     two.staging = []
     assert [] == (await ask(one, "why", id="t"))[0]["reasons"]
+
+
+async def test_why_a_task_waits_for_its_files_again(nodes: list[Node], tmp_path: Path) -> None:
+    """What the attempt before it could not have stands beside it."""
+    one = nodes[0]
+    (tmp_path / "in").write_bytes(b"12345")
+    async with one.client() as client:
+        blob = b'{"command": "cat in", "files": ["in"], "id": "t"}'
+        await client.ask("submit", blob, cwd=str(tmp_path))
+    await one.write(Started("t", 1, one.id, 5.0))
+    lost = Lost("t", 1, one.id, 6.0, "in: no node that can be reached has it", False, False)
+    await one.write(lost)
+    await one.write(Started("t", 2, one.id, 7.0))
+    one.staging = [("t", 2)]
+    [told] = await ask(one, "why", id="t")
+    assert [
+        "its files (5 bytes) are on their way to one",
+        "attempt 1 could not start on one: in: no node that can be reached has it",
+    ] == told["reasons"]
 
 
 async def test_why_a_task_could_not_start(nodes: list[Node]) -> None:

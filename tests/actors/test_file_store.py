@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from leoronic.actors.file_calls import Fetch, MakeBlobs, PutFile, ReadBlob
+from leoronic.actors.file_calls import Fetch, FindLost, MakeBlobs, PutFile, ReadBlob
 from leoronic.actors.file_disk import FileDisk, Limits
 from leoronic.actors.file_store import FileStoreActor
 from leoronic.actors.file_work import FileWork
@@ -28,7 +28,7 @@ from leoronic.core.file_messages import (
     PlaceFiles,
 )
 from leoronic.core.view import DOWN, UP, About, AskView, Member, View
-from leoronic.errors import BadRequest, LeoronicError, NotFound, Refused, Unavailable
+from leoronic.errors import BadRequest, LeoronicError, MailboxFull, NotFound, Refused
 from leoronic.runtime.supervisor import Tree
 from leoronic.wire.bulk import FILES
 from tests.actors.recorder import Recorder
@@ -64,7 +64,8 @@ class Node:
 
     def make(self) -> FileStoreActor:
         self.disk = FileDisk(self.root, self.limits)
-        return FileStoreActor(lambda: "aaa", self.disk, self.port, self.work)
+        self.actor = FileStoreActor(lambda: "aaa", self.disk, self.port, self.work)
+        return self.actor
 
     async def call(self, message: Any) -> Any:
         return await self.tree.find("file_store").call(message, timeout_s=10)
@@ -318,6 +319,56 @@ def test_room_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(story())
 
 
+def test_who_is_gone_is_not_fetched_for(tmp_path: Path) -> None:
+    """Nor is it told of; another who wants the same is."""
+    digest = "s2:" + "0" * 64
+
+    async def story() -> None:
+        async with node_in(tmp_path) as node:
+            await node.tell(View("aaa", {one: member(one, "s2") for one in ("aaa", "bbb")}))
+            store = node.tree.find("file_store")
+            calls = [
+                asyncio.ensure_future(store.call(Fetch((FileRef("f", digest=digest),)), 60))
+                for _ in range(2)
+            ]
+            fetches = node.actor.machine._fetches  # type: ignore[attr-defined]
+            await until(lambda: len(node.actor.machine._calls._calls) == 2)  # type: ignore[attr-defined]
+            calls[0].cancel()
+            await until(lambda: len(node.actor.machine._calls._calls) == 1)  # type: ignore[attr-defined]
+            assert digest in fetches
+            calls[1].cancel()
+            await until(lambda: digest not in fetches)
+
+    asyncio.run(story())
+
+
+def test_a_journal_that_does_not_keep_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked once in a collection, and nothing goes; at the next it is asked again."""
+    monkeypatch.setattr("leoronic.actors.file_doors.PIN_S", -1.0)
+    monkeypatch.setattr(collecting, "ASKED_MAX", 1)
+
+    async def story() -> None:
+        async with node_in(tmp_path, Limits(quota=1, reserve=0)) as node:
+            files = [await node.keep(str(number), b"%d" % number) for number in range(5)]
+            monkeypatch.setattr(collecting, "YOUNG_S", 0.0)
+            asked = []
+
+            def refuse(ask: Any) -> Any:
+                asked.append(ask)
+                raise MailboxFull("journal is not keeping up")
+
+            answer, node.journal.answer = node.journal.answer, refuse
+            await node.tell(RoomWanted(1))
+            await until(lambda: bool(asked) and node.work.is_idle)
+            assert 1 == len(asked)
+            assert all(node.disk.store.has(file.digest) for file in files)
+            node.journal.answer = answer
+            await node.tell(RoomWanted(1))
+            await until(lambda: not any(node.disk.store.has(file.digest) for file in files))
+
+    asyncio.run(story())
+
+
 def test_a_full_disk(tmp_path: Path) -> None:
     """A file that does not fit is refused, and nothing of it is left."""
 
@@ -332,12 +383,15 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 
 def test_nobody_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fetch that comes to nothing names the file."""
+    """A fetch that comes to nothing says why, for each."""
     monkeypatch.setattr("leoronic.core.transfer.GIVE_UP_S", 0.0)
 
     async def story() -> None:
         async with node_in(tmp_path) as node:
-            with pytest.raises(Unavailable, match=r"^some/file: no node has it$"):
-                await node.call(Fetch((FileRef("some/file", digest="s2:" + "0" * 64),)))
+            digests = ["s2:" + "0" * 64, "s2:" + "1" * 64]
+            files = tuple(FileRef("some/file", digest=digest) for digest in digests)
+            told = await node.call(Fetch(files))
+            assert dict.fromkeys(digests, "no node that can be reached has it") == told
+            assert frozenset(digests) == await node.call(FindLost(tuple(digests)))
 
     asyncio.run(story())

@@ -25,7 +25,7 @@ from leoronic.core.executor_messages import SetDraining, SetTag
 from leoronic.core.outcome import Outcome, StreamRef
 from leoronic.core.peer import Answered, Ask
 from leoronic.core.run import OutputPart, ReadOutput
-from leoronic.core.view import DOWN
+from leoronic.core.view import DOWN, GhostMember
 from leoronic.errors import (
     BadRequest,
     CallTimeout,
@@ -268,6 +268,29 @@ async def test_a_node_that_is_down(sides: tuple[Side, Side], pipes: Pipes) -> No
         await a.ask("b", TagList())
     with pytest.raises(Unavailable, match="zzz is not known"):
         await a.ask("zzz", TagList())
+
+
+async def test_a_ghost_that_goes_to_another_node(sides: tuple[Side, Side], pipes: Pipes) -> None:
+    """What was asked by way of the former fails at once: who follows a task there asks again."""
+    a, _ = sides
+    pipes.lost = lambda node, message: True
+    seen = view("a", member("a"), member("b"))
+    about = seen.members["b"].about
+
+    async def see_ghost(clairvoyant: str, *, linked: bool = True) -> None:
+        ghost = GhostMember("g", about, clairvoyant, linked=linked)
+        now = msgspec.structs.replace(seen, ghosts={"g": ghost})
+        a.nodes.see(now)
+        await a.questions.cast(now)
+
+    await see_ghost("b")
+    asking = asyncio.ensure_future(a.ask("g", TagList()))
+    await until(lambda: a.pending == 1)
+    await see_ghost("b")
+    assert 1 == a.pending
+    await see_ghost("a")
+    with pytest.raises(Unavailable, match="meanwhile: ask again"):
+        await asking
 
 
 async def test_a_node_without_a_connection(sides: tuple[Side, Side], pipes: Pipes) -> None:

@@ -190,3 +190,12 @@ def test_what_was_brought_is_kept_only_if_it_was_changed(folder: Path) -> None:
     why = "*.csv matches only files that came with the task, unchanged: not kept"
     assert Found(("a.txt",), (why,)) == find(folder, ("*.txt", "*.csv"), brought=brought)
     assert Found(("a.txt",), ()) == find(folder, ("*",), brought=brought)
+
+
+def test_what_a_node_keeps_for_itself_is_no_output(tmp_path: Path) -> None:
+    """Wherever a node has its folder."""
+    (tmp_path / "b" / ".leoronic").mkdir(parents=True)
+    (tmp_path / "b" / ".leoronic" / "cookie").write_text("secret")
+    (tmp_path / "b" / ".kept").write_text("x")
+    found = find(tmp_path, ("b/.leoronic/*", "**/.leoronic/**", "**/.k*"))
+    assert ("b/.kept",) == found.paths

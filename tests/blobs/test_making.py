@@ -12,7 +12,7 @@ import pytest
 
 from leoronic.blobs import making
 from leoronic.blobs.hashing import name_of
-from leoronic.blobs.making import make_from_bytes, make_from_file
+from leoronic.blobs.making import Made, make_from_bytes, make_from_file
 from leoronic.blobs.store import BlobStore
 from leoronic.core.blob import CHUNK_BYTES, BlobRef, ChunkList
 from leoronic.errors import BadRequest, DiskFull, NotFound, Refused
@@ -225,6 +225,28 @@ def test_a_disk_that_fills_leaves_nothing(
     assert nothing_left(store)
 
 
+@pytest.mark.parametrize("turn", range(5))
+def test_two_that_make_the_same_blob_at_once(
+    store: BlobStore, work: Path, content: bytes, monkeypatch: pytest.MonkeyPatch, turn: int
+) -> None:
+    """Whenever the other comes in between, both have it."""
+    (work / "a").write_bytes(content)
+    real, turns = os.fsync, iter(range(100))
+    made: list[Made] = []
+
+    def fsync(fd: int) -> None:
+        if next(turns) == turn:
+            made.append(make_from_file(store, "b3", work, "a", inside=True))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    made.append(make_from_file(store, "b3", work, "a", inside=True))
+    assert 2 == len(made)
+    assert made[0] == made[1]
+    store.verify(made[0].blob.digest)
+    assert [] == list(store.folder.parts.iterdir())
+
+
 def test_a_damaged_copy_is_replaced(store: BlobStore, work: Path, content: bytes) -> None:
     """The good bytes are at hand."""
     (work / "a").write_bytes(content)
@@ -242,3 +264,32 @@ def test_what_is_here_counts_as_used(store: BlobStore, clock) -> None:
     clock.now += 5000
     make_from_bytes(store, "b3", b"x")
     assert [clock.now] == [held.used_at for held in store.held()]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [".leoronic/cookie", "sub/../.leoronic/cookie", "link/cookie", "other/.leoronic/blobs/ab/x"],
+)
+def test_what_a_node_keeps_for_itself_is_refused(
+    store: BlobStore, work: Path, tmp_path: Path, path: str
+) -> None:
+    """Its secrets above all, by whatever path, of whichever node on this machine."""
+    state = work / ".leoronic"
+    for folder in (state, work / "sub", work / "other" / ".leoronic" / "blobs" / "ab"):
+        folder.mkdir(parents=True)
+    (state / "cookie").write_text("secret")
+    (work / "other" / ".leoronic" / "blobs" / "ab" / "x").write_text("secret")
+    (work / "link").symlink_to(state)
+    for one in (path, str(work / path)):
+        with pytest.raises(BadRequest, match="what a node keeps for itself in"):
+            make_from_file(store, "b3", work, one, inside=False)
+    assert nothing_left(store)
+
+
+def test_what_a_task_makes_in_its_own_folder_may_go_on(store: BlobStore, work: Path) -> None:
+    """Though that folder is below the node's."""
+    for name in ("work", "scratch"):
+        folder = work / ".leoronic" / name / "t.1"
+        folder.mkdir(parents=True)
+        (folder / "out").write_text("x")
+        assert 1 == make_from_file(store, "b3", folder, "out", inside=False).blob.size

@@ -6,6 +6,7 @@ import errno
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from mmap import mmap
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 
 from leoronic.blobs import part as part_module
 from leoronic.blobs import store as store_module
-from leoronic.blobs.hashing import Corrupt, digest_bytes, name_of
+from leoronic.blobs.hashing import Bytes, Corrupt, digest_bytes, name_of
 from leoronic.blobs.making import make_from_bytes
 from leoronic.blobs.store import BlobStore
 from leoronic.core.blob import CHUNK_BYTES, ChunkList
@@ -218,6 +219,73 @@ def test_closing_waits_for_who_writes(
     assert -1 == part._fd
 
 
+def test_a_large_blob_goes_past_the_page_cache(
+    store: BlobStore,
+    opened,
+    chunks: ChunkList,
+    pieces: Pieces,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What begins and ends with blocks does; its short last chunk, and bytes anywhere, do not."""
+    monkeypatch.setattr(part_module, "PAST_CACHE_BYTES_MIN", chunks.size)
+    part = store.begin(name_of(chunks), chunks)
+    if part._past_cache_fd < 0:
+        pytest.skip("the file system here has only its cache")
+    written: list[int] = []
+    real = part_module.write_at
+
+    def note(fd: int, data: Bytes, offset: int) -> None:
+        written.append(offset)
+        real(fd, data, offset)
+
+    monkeypatch.setattr(part_module, "write_at", note)
+    for index, piece in enumerate(pieces):
+        # At a page, as chunks from the network are.
+        with mmap(-1, CHUNK_BYTES) as buffer:
+            buffer[: len(piece)] = piece
+            with memoryview(buffer) as whole, whole[: len(piece)] as view:
+                assert part.write_chunk(index, view)
+    assert [2 * CHUNK_BYTES] == written
+    descriptor = part._past_cache_fd
+    part.finish()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    opened().verify(name_of(chunks))
+
+
+def test_bytes_that_do_not_begin_at_a_block_go_through_it(
+    store: BlobStore, chunks: ChunkList, pieces: Pieces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk refuses them otherwise."""
+    monkeypatch.setattr(part_module, "PAST_CACHE_BYTES_MIN", chunks.size)
+    part = store.begin(name_of(chunks), chunks)
+    for index, piece in enumerate(pieces):
+        with memoryview(bytearray(b"?" + piece)) as whole, whole[1:] as view:
+            assert part.write_chunk(index, view)
+    part.finish()
+    store.verify(name_of(chunks))
+
+
+def test_a_file_system_without_such_a_way_is_no_problem(
+    store: BlobStore, chunks: ChunkList, pieces: Pieces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says so at once."""
+    monkeypatch.setattr(part_module, "PAST_CACHE_BYTES_MIN", chunks.size)
+    real = os.open
+
+    def refuse(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    part = store.begin(name_of(chunks), chunks)
+    for index, piece in enumerate(pieces):
+        assert part.write_chunk(index, piece)
+    part.finish()
+    store.verify(name_of(chunks))
+
+
 def test_dropping_leaves_nothing(store: BlobStore, chunks: ChunkList, pieces: Pieces) -> None:
     """Closing keeps what came."""
     part = store.begin(name_of(chunks), chunks)
@@ -365,7 +433,7 @@ def test_all_is_on_the_disk_before_it_has_its_name(
     assert [
         " False",
         f"/parts/{target.name} False",
-        f"{inside}/{target.name}.list.new False",
+        "/parts/new-0 False",
         f"{inside} False",
         f"{inside} True",
     ] == steps

@@ -7,11 +7,13 @@ from typing import Any
 from leoronic.core.effects import Effect, Fired, Machine, Send, SetTimer
 from leoronic.core.ghost_messages import (
     GhostMessage,
-    HangUp,
-    Transmit,
     decode_from_ghost,
     decode_to_ghost,
     encode,
+)
+from leoronic.core.ghost_notices import (
+    HangUp,
+    Transmit,
 )
 from leoronic.core.resources import Capacity
 from leoronic.core.view import UP, About, GhostMember, Member, View

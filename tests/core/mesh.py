@@ -105,7 +105,9 @@ class FakeJournal:
 class Node:
     """One node: two machines, a journal, and what the rest of a node would have been told."""
 
-    def __init__(self, mesh: Mesh, name: str, journal: FakeJournal, known: list[str]) -> None:
+    def __init__(
+        self, mesh: Mesh, name: str, journal: FakeJournal, known: list[str], left: str
+    ) -> None:
         self.mesh = mesh
         self.id = name
         self.journal = journal
@@ -121,12 +123,13 @@ class Node:
         self.rejoin: list[Rejoin] = []
         self.logs: list[tuple[str, dict[str, Any]]] = []
         self.remembered: dict[str, list[str]] = {}
+        self.remembered_left: list[str] = []
         self.replies: list[Any] = []
         self.timers: dict[tuple[str, str], float] = {}
         # Steady clocks of machines have nothing to do with each other.
         self.clock_offset = 1000.0 * (1 + len(mesh.nodes))
         self.about = About(name, "1", life=mesh.next_life(), addresses=[f"{name}:22580"])
-        acquaintances = [Acquaintance(other, other, []) for other in known]
+        acquaintances = [Acquaintance(other, other, [], other in left) for other in known]
         self.machines: dict[str, Any] = {
             "membership": membership.MembershipMachine(
                 name, self.about, acquaintances, mesh.timeouts
@@ -174,7 +177,7 @@ class Node:
             case "peers", Rejoin():
                 self.rejoin.append(message)
             case "discovery", Remember():
-                self.remembered = message.members
+                self.remembered, self.remembered_left = message.members, message.left
             case _, Fired(name):
                 if self.timers.get((to, name)) is not None and self.timers[to, name] <= now + 1e-9:
                     del self.timers[to, name]
@@ -257,10 +260,16 @@ class Mesh:
         self.now = end
 
     def start(
-        self, name: str, journal: FakeJournal | None = None, known: list[str] | None = None
+        self,
+        name: str,
+        journal: FakeJournal | None = None,
+        known: list[str] | None = None,
+        left: str = "",
     ) -> Node:
-        """Start a node (again); it is connected to all others at once."""
-        node = Node(self, name, journal or FakeJournal(name), known or [])
+        """Start a node (again), which remembers `known`, of which some had `left`; it is connected
+        to all others at once.
+        """
+        node = Node(self, name, journal or FakeJournal(name), known or [], left)
         self.nodes[name] = node
         for other in sorted(self.nodes):
             self.connect(name, other)

@@ -8,7 +8,7 @@ from leoronic.core.blob import BlobRef, ChunkList, FileRef
 from leoronic.core.effects import Effect, Fired, Send
 from leoronic.core.file_effects import HereNow
 from leoronic.core.file_store import FileStoreMachine, Start
-from leoronic.core.view import UP, About, Member, View
+from leoronic.core.view import DOWN, UP, About, Member, View
 from leoronic.sim.file_disk import CHUNK_BYTES, list_of, name_of
 
 T = TypeVar("T")
@@ -36,12 +36,16 @@ def file(digest: str, name: str = "f") -> FileRef:
     return FileRef(name, name, digest, 1)
 
 
-def view(*peers: str, draining: tuple[str, ...] = (), me: str = ME) -> View:
-    """All of these are there."""
+def view(
+    *peers: str, draining: tuple[str, ...] = (), away: tuple[str, ...] = (), me: str = ME
+) -> View:
+    """All of these are there, but for those `away`."""
     members = {
         node: Member(node, About(f"name-{node[0]}", "0", 1, draining=node in draining), UP, True)
         for node in (me, *peers)
     }
+    for node in away:
+        members[node] = Member(node, About(f"name-{node[0]}", "0", 1), DOWN, True, linked=False)
     return View(me, members)
 
 

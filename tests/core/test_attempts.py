@@ -135,6 +135,23 @@ def test_a_whole_lane_is_killed_from_its_middle() -> None:
     assert 1 == len(end(machine, "a"))
 
 
+def test_behind_one_that_was_killed_in_its_lane() -> None:
+    """Whoever comes to stand behind it stands behind those that it waited for.
+
+    So it is when the executor has not heard yet that it was killed.
+    """
+    machine = attempts()
+    machine.handle(Runs(chain("a", "b", "c")), 0.0)
+    machine.handle(Kill("b", 1, "superseded"), 0.0)
+    machine.handle(Kill("c", 1, "superseded"), 0.0)
+    last = Run("d", 1, "x", behind=("c", 1))
+    assert [] == machine.handle(last, 0.0)
+    machine.handle(Kill("c", 1, "superseded"), 0.0)
+    assert Phase.QUEUED == machine.phase(("d", 1))
+    (spawned,) = [effect for effect in end(machine, "a") if isinstance(effect, Spawn)]
+    assert ("d", 1) == spawned.run.key
+
+
 def test_inventory() -> None:
     """The inventory lists what starts, what runs and what ended, each once."""
     machine = attempts()

@@ -8,6 +8,8 @@ from msgspec import structs
 from leoronic.core.blob import FileRef
 from leoronic.core.cache_key import cache_key
 from leoronic.core.outcome import Outcome, StreamRef
+from leoronic.core.queue_messages import SubmitSpecs
+from leoronic.core.requests import FIND_S
 from leoronic.core.spec import TaskSpec
 from leoronic.core.validate import parse_task
 from leoronic.errors import BadRequest
@@ -71,6 +73,13 @@ def test_arrays_are_not_answered_for() -> None:
         parse_task({"command": "x", "cache": True, "count": 3})
 
 
+def test_what_other_tasks_leave_is_not_known_yet() -> None:
+    """That is told as well."""
+    for files in ("task:a/x", ["in", "task:a/x"]):
+        with pytest.raises(BadRequest, match="leaves is not known when this is submitted"):
+            parse_task({"command": "x", "cache": True, "files": files})
+
+
 def test_it_is_answered_at_once(world: World) -> None:
     """Nothing runs; the outputs are those of the task that did the same."""
     [first] = world.submit(keyed(SPEC))
@@ -92,6 +101,37 @@ def test_it_is_answered_at_once(world: World) -> None:
     # What runs after it may start.
     [last] = world.submit(TaskSpec("y", after=parse_task({"command": "y", "after": again}).after))
     assert [last] == world.running()
+
+
+def test_what_was_left_must_still_be_somewhere(world: World) -> None:
+    """If no node has it any more the task runs; from then on that one answers."""
+    [first] = world.submit(keyed(SPEC))
+    world.outputs[first] = (LEFT,)
+    world.end((first, 1), Outcome(1.0, 2.0, exit_code=0))
+    world.lost = frozenset([LEFT.digest])
+    [second] = world.submit(keyed(SPEC))
+    assert [second] == world.running()
+    assert "" == world.reads.task(second).spec.cached_from  # type: ignore[union-attr]
+    again = structs.replace(LEFT, digest="b3:" + "3" * 64)
+    world.outputs[second] = (again,)
+    world.end((second, 1), Outcome(1.0, 2.0, exit_code=0))
+    [third] = world.submit(keyed(SPEC))
+    assert [] == world.running()
+    assert second == world.reads.task(third).spec.cached_from  # type: ignore[union-attr]
+
+
+def test_a_file_store_that_says_nothing_holds_nobody_up(world: World) -> None:
+    """Then the task runs: that it can be answered for is not known."""
+    [first] = world.submit(keyed(SPEC))
+    world.outputs[first] = (LEFT,)
+    world.end((first, 1), Outcome(1.0, 2.0, exit_code=0))
+    world.lost = None
+    request = world.ask_later("queue", SubmitSpecs([keyed(SPEC)]))
+    world.run_until_idle()
+    assert [] == world.running()
+    world.advance(FIND_S + 0.1)
+    [second] = world.answer(request).ids
+    assert [second] == world.running()
 
 
 def test_only_success_counts(world: World) -> None:

@@ -245,3 +245,19 @@ def test_too_many_new_references_are_looked_up_in_the_journal(
     needed(store, *MANY)
     asked = [digest for told in store.told(A, SeekBlobs) for digest in told.digests]
     assert MANY[:10] == asked
+
+
+def test_nobody_who_was_not_asked_is_believed() -> None:
+    """Neither a stranger, nor a node that was asked for another blob, ends the care for one."""
+    store = Store(*CROWD, here=(ONE, TWO))
+    needed(store, ONE)
+    asked = {node for node in CROWD if store.told(node, SeekBlobs)}
+    store.feed(BlobsHere("f" * 12, here=[ONE]))
+    for node in CROWD:
+        if node not in asked:
+            store.feed(BlobsHere(node, here=[ONE]))
+            break
+    store.wait(2 * ANSWER_S + 0.2)
+    assert 1 == len(store.take(KeepBlobs))
+    store.feed(BlobsHere("f" * 12, here=[ONE]))
+    assert not store.machine.is_idle

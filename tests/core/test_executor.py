@@ -745,6 +745,14 @@ def test_the_environment_of_a_task() -> None:
     assert "LEORONIC_INDEX" not in make_run("t", 1, TaskSpec("x"), "name").env
 
 
+def test_a_task_is_told_of_the_interpreter_unless_it_names_one() -> None:
+    """A worker runs where the node's own Python has what it needs, or where its user says so."""
+    for env, expected in (({}, "/node/python"), ({"LEORONIC_PYTHON": "mine"}, "mine")):
+        run = make_run("t", 1, TaskSpec("x", env=env), "name", "/root", "/node/python")
+        assert expected == run.env["LEORONIC_PYTHON"]
+    assert "LEORONIC_PYTHON" not in make_run("t", 1, TaskSpec("x"), "name").env
+
+
 # ---- several owners ----
 
 

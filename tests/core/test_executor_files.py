@@ -20,7 +20,8 @@ from leoronic.core.file_messages import (
 )
 from leoronic.core.outcome import Outcome
 from leoronic.core.queue_messages import FetchSpecs, SpecsFetched, StopAttempt
-from leoronic.core.run import Exited, Forget, Inventory, Runs, Spawned
+from leoronic.core.resources import Capacity
+from leoronic.core.run import Exited, Forget, Inventory, Runs, Spawned, StartNow
 from leoronic.core.spec import TaskSpec
 from leoronic.core.staging import STAMP_LAG_S
 from tests.core.test_executor import (
@@ -94,6 +95,14 @@ def test_files_that_cannot_be_had(ready: Executor) -> None:
     ready.to_store.clear()
     ready.on_disk()
     assert [ForgetFiles((KEY,))] == ready.to_store
+
+
+def test_files_that_are_lost(ready: Executor) -> None:
+    """To try again would be for ever: the attempt has failed, and says what it lacks."""
+    start(ready, WITH_FILES)
+    outcome = Outcome(NOW, NOW, reason="cannot start: in.csv: no node has it: it is lost")
+    told = ready.told(FilesMissing(KEY, "in.csv: no node has it", lost=True))
+    assert to_journal(Finished("a", 1, "n", outcome, final=True)) in told
 
 
 def test_an_output_that_does_not_exist(ready: Executor) -> None:
@@ -184,3 +193,88 @@ def test_a_core_that_starts_again() -> None:
     assert [PLACE] == executor.to_store
     executor.told(Exited("b", 1, GOOD))
     assert KeepOutputs(("b", 1), "/.leoronic/work/b.1", ("*",)) == executor.to_store[-1]
+
+
+def lane(executor: Executor, *tasks: str) -> None:
+    """The first of these runs, the others stand behind it; each brings a file, and waits for it."""
+    first, *others = tasks
+    executor.told(assign(item(first), ahead=tuple(item(task) for task in others)))
+    executor.on_disk(**dict.fromkeys(tasks, WITH_FILES))
+
+
+def placed(executor: Executor, task: str, **fields: bool) -> list[tuple[str, str]]:
+    """The files of a task are there: which runs are sent, and behind whom each."""
+    sent = sent_to_host(list(executor.told(FilesPlaced((task, 1), **fields))))
+    runs = [run for message in sent if isinstance(message, Runs) for run in message.runs]
+    return [(run.task, run.behind[0] if run.behind else "") for run in runs]
+
+
+def test_files_are_placed_while_it_stands_in_a_lane() -> None:
+    """It is sent after the one that it stands behind, of which the runner would know nothing."""
+    executor = one_slot()
+    lane(executor, "a", "b", "c")
+    assert ["a", "b", "c"] == [place.key[0] for place in executor.to_store]
+    assert [] == placed(executor, "c")
+    assert [] == placed(executor, "b")
+    assert [("a", ""), ("b", "a"), ("c", "b")] == placed(executor, "a")
+
+
+def test_who_stands_behind_one_that_is_gone_is_sent() -> None:
+    """Its files could not be had, or it was cancelled."""
+    executor = one_slot()
+    lane(executor, "a", "b", "c", "d")
+    placed(executor, "a")
+    assert [] == placed(executor, "c") + placed(executor, "d")
+    sent = sent_to_host(list(executor.told(StopAttempt("b", 1, "cancelled"))))
+    [runs] = [message for message in sent if isinstance(message, Runs)]
+    assert [("c", ("a", 1)), ("d", ("c", 1))] == [(run.task, run.behind) for run in runs.runs]
+
+
+def test_who_waits_for_files_takes_the_share_over() -> None:
+    """It holds it until they are there; then it starts behind nobody."""
+    executor = one_slot()
+    lane(executor, "a", "b")
+    placed(executor, "a")
+    told = executor.told(Exited("a", 1, GOOD))
+    assert not [message for message in sent_to_host(list(told)) if isinstance(message, StartNow)]
+    assert [("b", "")] == placed(executor, "b")
+
+
+def test_who_moves_to_another_lane_while_it_waits() -> None:
+    """The runner is not told to start what it does not know."""
+    executor = one_slot(Capacity(2000, 100, 100))
+    executor.told(assign(item("a"), item("b"), ahead=(item("c"),)))
+    executor.on_disk(**dict.fromkeys("abc", WITH_FILES))
+    placed(executor, "a")
+    placed(executor, "b")
+    for task in "ab":
+        told = sent_to_host(list(executor.told(Exited(task, 1, GOOD))))
+        assert not [message for message in told if isinstance(message, StartNow)]
+        executor.on_disk()
+    assert [("c", "")] == placed(executor, "c")
+
+
+@pytest.mark.parametrize("fetched", [False, True])
+def test_waiting_for_files_counts_as_running_long(fetched: bool) -> None:
+    """Nobody shall stand behind those that have to fetch what they bring."""
+    executor = one_slot()
+    lane(executor, "a")
+    sent = executor.told(FilesPlaced(KEY, fetched), now=NOW + 5)
+    assert [] != sent
+    executor.told(Exited("a", 1, Outcome(NOW, NOW + 0.001, exit_code=0)))
+    executor.on_disk()
+    wants = [effect for effect in executor.told(assign(item("b"))) if _wants(effect)]
+    assert fetched == (not wants)
+
+
+def _wants(effect: object) -> bool:
+    return isinstance(effect, Send) and bool(getattr(effect.message, "wants", None))
+
+
+def one_slot(capacity: Capacity | None = None) -> Executor:
+    """As `ready`, with room for one task at a time."""
+    executor = Executor(capacity or Capacity(1000, 100, 100))
+    executor.told(Open([], []))
+    executor.told(Inventory([], [], LIFE))
+    executor.to_store.clear()
+    return executor

@@ -5,10 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from leoronic.core import file_calls
 from leoronic.core.blob import BlobRef, FileRef
 from leoronic.core.effects import Asked, Fail, Reply, Send
 from leoronic.core.fetches import BLOBS_AT_ONCE
 from leoronic.core.file_effects import (
+    BeginPart,
     ChunkCame,
     DropFolders,
     DropOtherFolders,
@@ -20,6 +22,8 @@ from leoronic.core.file_effects import (
     HereNow,
     ListBlobs,
     ListRead,
+    NewNeeds,
+    NotAwaited,
     OutputsMade,
     PartBegun,
     PartFinished,
@@ -30,14 +34,18 @@ from leoronic.core.file_effects import (
     Progress,
     ReadList,
     RemoveBlobs,
+    RoomWanted,
     UnneededTold,
+    WhoHas,
 )
-from leoronic.core.file_jobs import HANDOVER_S, PLACE_TRIES_MAX
+from leoronic.core.file_jobs import HANDOVER_S, HANDOVER_S_MAX, PLACE_TRIES_MAX
 from leoronic.core.file_messages import (
+    BlobsFound,
     FilesMissing,
     FilesOf,
     FilesPlaced,
     FilesStarted,
+    FindBlobs,
     ForgetFiles,
     KeepOutputs,
     OutputsKept,
@@ -64,8 +72,10 @@ from leoronic.core.peer import (
 )
 from leoronic.core.transfer import GIVE_UP_S
 from leoronic.core.view import About, AskView
+from leoronic.errors import Refused, Unavailable
 from tests.core.stores import KEY, ME, A, B, C, Store, blob, file, view
 
+NOWHERE = "no node that can be reached has it"
 ONE, ONE_LIST = blob(1, "one")
 TWO, TWO_LIST = blob(1, "two")
 
@@ -148,7 +158,7 @@ def test_who_wants_it_here_hears_that_it_cannot_be_had() -> None:
     store.feed(SeekBlobs(A, [ONE], want=True))
     store.take(BlobsHere)
     store.wait(GIVE_UP_S + 10)
-    assert [BlobsHere(ME, missing=[ONE], reason="no node has it")] == store.told(A, BlobsHere)
+    assert [BlobsHere(ME, missing=[ONE], reason=NOWHERE)] == store.told(A, BlobsHere)
 
 
 def test_who_says_that_it_holds_a_blob_is_asked_for_it() -> None:
@@ -281,7 +291,32 @@ def test_files_that_cannot_be_had_are_told_with_their_name() -> None:
     store = Store(A)
     store.feed(place(ONE))
     store.wait(GIVE_UP_S + 10)
-    assert [FilesMissing(KEY, "f0: no node has it")] == store.take(FilesMissing)
+    assert [FilesMissing(KEY, f"f0: {NOWHERE}")] == store.take(FilesMissing)
+
+
+def test_files_that_no_node_has_are_lost() -> None:
+    """That is known soon, if all nodes that there are say so; not while one is out of reach."""
+    for peers, lost in ((view(A), True), (view(A, away=(B,)), False)):
+        store = Store(A)
+        store.feed(peers)
+        store.feed(place(ONE))
+        for _ in range(20):
+            if store.told(A, SeekBlobs):
+                store.feed(BlobsHere(A, missing=[ONE]))
+            store.wait(0.5)
+        told = [FilesMissing(KEY, "f0: no node has it", lost=True)]
+        assert (told if lost else []) == store.take(FilesMissing)
+
+
+def test_a_file_that_another_fetches_is_not_lost() -> None:
+    """It may reach whom this node does not."""
+    store = Store(A)
+    store.feed(place(ONE))
+    for _ in range(20):
+        if store.told(A, SeekBlobs):
+            store.feed(BlobsHere(A, coming=[ONE]))
+        store.wait(0.5)
+    assert [] == store.take(FilesMissing)
 
 
 def test_a_file_of_which_nothing_is_known_is_missing() -> None:
@@ -397,6 +432,32 @@ def test_what_nobody_takes_from_a_ghost_is_told_as_a_problem() -> None:
     assert ((), ("f: no other node has taken it",)) == (kept.outputs, kept.problems)
 
 
+def test_a_ghost_without_a_node_keeps_what_it_has_to_hand_over() -> None:
+    """Time counts from when there is somebody again."""
+    store = Store(ghost=True)
+    store.feed(KeepOutputs(KEY, "/work", ("*",)))
+    store.feed(OutputsMade(KEY, (file(ONE),)))
+    store.wait(2 * HANDOVER_S)
+    store.feed(view(B))
+    store.wait(HANDOVER_S - 5)
+    assert [] == store.take(OutputsKept)
+    store.wait(10)
+    assert 1 == len(store.take(OutputsKept))
+
+
+def test_what_is_fetched_from_a_ghost_may_take_longer() -> None:
+    """But not for ever."""
+    store = Store(A, ghost=True)
+    store.feed(KeepOutputs(KEY, "/work", ("*",)))
+    store.feed(OutputsMade(KEY, (file(ONE),)))
+    waited = 0.0
+    while not store.take(OutputsKept):
+        store.feed(AskChunks(A, digest=ONE))
+        store.wait(HANDOVER_S / 2)
+        waited += HANDOVER_S / 2
+    assert HANDOVER_S_MAX <= waited <= HANDOVER_S_MAX + HANDOVER_S
+
+
 def test_a_ghost_without_outputs_waits_for_nobody() -> None:
     """There is nothing to hand over."""
     store = Store(ghost=True)
@@ -417,16 +478,54 @@ def test_a_door_waits_until_blobs_are_here() -> None:
         effect for effect in store.said if isinstance(effect, Reply)
     ]
     deliver(store)
-    assert Reply(1, None) in store.said
+    assert Reply(1, {}) in store.said
 
 
 def test_a_door_hears_that_a_blob_cannot_be_had() -> None:
-    """With its digest and the reason."""
+    """By its digest, with the reason, once each of the others has come or cannot be had either."""
     store = Store(A)
-    store.feed(Asked(1, FetchBlobs((ONE,))))
+    store.feed(Asked(1, FetchBlobs((ONE, TWO, blob(3)[0]))))
+    deliver(store, TWO)
     store.wait(GIVE_UP_S + 10)
-    [failed] = [effect for effect in store.said if isinstance(effect, Fail)]
-    assert f"{ONE}: no node has it" == failed.error.message
+    told = {ONE: NOWHERE, blob(3)[0]: NOWHERE}
+    assert [Reply(1, told)] == [effect for effect in store.said if isinstance(effect, Reply)]
+
+
+def test_what_nobody_waits_for_is_not_fetched_further() -> None:
+    """Unless somebody else does: an attempt, another node, another door."""
+    store = Store(A)
+    other = blob(3)[0]
+    store.feed(Asked(1, FetchBlobs((ONE, TWO, other))))
+    store.feed(Asked(2, FetchBlobs((TWO,))))
+    store.feed(place(other))
+    store.feed(NotAwaited(1))
+    store.feed(Asked(3, FetchState((ONE, TWO, other))))
+    assert Reply(3, dict.fromkeys((TWO, other), Progress(0, 0))) in store.said
+    store.feed(NotAwaited(2))
+    store.feed(ForgetFiles((KEY,)))
+    store.feed(Asked(4, FetchState((ONE, TWO, other))))
+    assert Reply(4, {}) in store.said
+    assert store.machine.is_idle
+
+
+def test_whether_blobs_are_anywhere() -> None:
+    """It is known once all have answered, or had their time; nothing is fetched."""
+    store = Store(A, B, here=(TWO,))
+    other = blob(3)[0]
+    store.feed(Asked(1, WhoHas((ONE, TWO, other))))
+    store.feed(FindBlobs(7, (ONE, TWO)))
+    store.feed(BlobsHere(A, here=[ONE], missing=[other]))
+    store.feed(BlobsHere(C, here=[other]))  # it was not asked
+    assert [BlobsFound(7, frozenset())] == store.take(BlobsFound, "queue")
+    store.feed(RoomWanted(1))
+    assert TWO in store.take(FindUnneeded)[-1].held
+    store.wait(3)
+    assert Reply(1, frozenset({other})) in store.said
+    assert [] == store.take(BeginPart)
+    store.feed(Asked(2, WhoHas((ONE,))))
+    store.feed(view(B))
+    store.feed(BlobsHere(B, missing=[ONE]))
+    assert Reply(2, frozenset({ONE})) in store.said
 
 
 # ---- collection ----
@@ -444,6 +543,31 @@ def test_what_is_pinned_is_held_for_a_time() -> None:
     store = Store(here=(ONE,))
     store.feed(Asked(1, Pin((ONE,), 100.0)))
     assert [frozenset({ONE}), frozenset()] == [held(store), held(store)]
+
+
+def test_too_many_pins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told when there is room again; what was pinned stays, what has a task makes room."""
+    monkeypatch.setattr(file_calls, "PINS_MAX", 2)
+    store = Store(A)
+    store.feed(Asked("a", Pin(("x", "y", "z"), 600)))
+    store.feed(Asked("b", Pin(("x", "y"), 600)))
+    store.now += 200
+    store.feed(Asked("c", Pin(("z",), 600)))
+    store.feed(Asked("d", Pin(("y", "x"), 300)))
+    refused = {fail.request: fail.error for fail in store.said if isinstance(fail, Fail)}
+    assert ["a", "c"] == list(refused)
+    assert isinstance(refused["a"], Refused)
+    assert isinstance(refused["c"], Unavailable)
+    assert refused["c"].message.endswith("nothing was done; try again in 400 s")
+    store.feed(NewNeeds(("x",)))
+    store.feed(Asked("e", Pin(("z",), 600)))
+    assert Reply("e", None) in store.said
+    store.feed(RoomWanted(1))
+    [found] = store.take(FindUnneeded)
+    assert {"y", "z"} == found.held
+    store.now += 500
+    store.feed(Asked("f", Pin(("v",), 600)))
+    assert Reply("f", None) in store.said
 
 
 def test_what_an_attempt_brings_and_leaves_is_held() -> None:
@@ -486,6 +610,9 @@ def test_a_corrupt_blob_is_fetched_again() -> None:
     store.feed(FoundCorrupt(ONE))
     assert [SeekBlobs(ME, [ONE])] == store.told(A, SeekBlobs)
     store.feed(SeekBlobs(A, [ONE]))
+    assert [[ONE]] == [told.missing for told in store.told(A, BlobsHere)]
+    store.feed(BlobsHere(A, here=[ONE]))
+    store.feed(SeekBlobs(A, [ONE]))
     assert [[ONE]] == [told.coming for told in store.told(A, BlobsHere)]
     deliver(store)
     store.feed(SeekBlobs(A, [ONE]))
@@ -495,6 +622,7 @@ def test_a_corrupt_blob_is_fetched_again() -> None:
 def test_who_comes_is_asked_at_once() -> None:
     """Not only when it would be tried again anyway."""
     store = Store()
+    store.feed(view(away=(A,)))
     store.feed(place(ONE))
     store.wait(10)
     store.feed(view(A))
@@ -509,7 +637,7 @@ def test_two_that_seek_the_same_do_not_wait_for_each_other() -> None:
         if store.told(A, SeekBlobs):
             store.feed(BlobsHere(A, coming=[ONE]))
         store.wait(1)
-    assert [FilesMissing(KEY, "f0: no node has it")] == store.take(FilesMissing)
+    assert [FilesMissing(KEY, f"f0: {NOWHERE}")] == store.take(FilesMissing)
 
 
 def test_what_has_gone_is_not_tracked_any_more() -> None:

@@ -9,7 +9,6 @@ from leoronic.core.executor_messages import LoadOpen, Open, OpenAttempt
 from leoronic.core.ghost_journal import NEVER_STARTED, NOT_HERE, START_S_MAX, GhostJournal
 from leoronic.core.ghost_messages import (
     ANSWER_S,
-    Attached,
     GhostAppend,
     GhostAppended,
     GhostAppendFailed,
@@ -17,6 +16,10 @@ from leoronic.core.ghost_messages import (
     GhostLoadOpen,
     GhostOpen,
     GhostSpecs,
+)
+from leoronic.core.ghost_notices import (
+    Attached,
+    TicketsCame,
     ToClairvoyant,
     Unanswered,
     Working,
@@ -246,6 +249,106 @@ def test_it_says_whether_anything_goes_on(journal: Driven) -> None:
     [append] = appends(journal)
     journal.tell(GhostAppended(append.number))
     assert [Working(False)] == said(journal)
+
+
+def test_a_large_batch_of_ends_goes_in_parts_and_is_one_answer(journal: Driven) -> None:
+    """No frame is larger than a relay takes; the executor hears once all of it is written."""
+    tasks = [f"t{n}" for n in range(600)]
+    journal.tell(Append("runner", 2, [finished(task) for task in tasks]))
+    asked = appends(journal)
+    assert tasks == [entry.task for one in asked for entry in one.entries]  # type: ignore[union-attr]
+    assert len(asked) > 1
+    for append in asked:
+        assert [] == journal.sent("runner")
+        journal.tell(GhostAppended(append.number))
+    assert [Appended(2)] == journal.sent("runner")
+
+
+def test_entries_of_many_bytes_go_one_by_one(journal: Driven) -> None:
+    """What a task left may be a long list."""
+    problems = tuple("x" * 1000 for _ in range(700))
+    outcome = Outcome(1.0, 2.0, exit_code=0, output_problems=problems)
+    ends: list[Entry] = [Finished(t, 1, GHOST, outcome, final=True) for t in "abc"]
+    journal.tell(Append("runner", 2, ends))
+    assert [1, 1, 1] == [len(one.entries) for one in appends(journal)]
+
+
+def test_specs_that_did_not_fit_are_asked_for(journal: Driven) -> None:
+    """What is forgotten meanwhile does not start; what began anew is asked for anew."""
+    journal.tell(Append("runner", 5, [started(task) for task in "tuvw"], True))
+    number = appends(journal)[0].number
+    journal.tell(GhostAppended(number, specs={"t": SPEC}, left=["u", "v", "w"]))
+    assert [GhostFetchSpecs(["u", "v", "w"])] == said(journal)
+    journal.tell(GhostSpecs({"u": SPEC}, ["v", "w"]))
+    assert [GhostFetchSpecs(["v", "w"])] == said(journal)
+    journal.tell(Attached("b", 1.0))
+    assert GhostFetchSpecs(["v", "w"]) in said(journal)
+    assert [] == journal.sent("runner")
+    journal.tell(GhostSpecs({"w": SPEC}))
+    key = frozenset([("v", 1)])
+    expected = Appended(5, key, dict.fromkeys("tuw", SPEC), unknown=key)
+    assert [expected] == journal.sent("runner")
+    journal.tell(Attached("c", 1.0))
+    assert ["t", "u", "w"] == [one.task for one in appends(journal)[0].entries]  # type: ignore[union-attr]
+
+
+def test_what_waits_for_its_spec_too_long_does_not_start(journal: Driven) -> None:
+    """It is on disk, but the executor has not heard of it."""
+    journal.tell(Append("runner", 5, [started()], True))
+    journal.tell(GhostAppended(appends(journal)[0].number, left=["t"]))
+    journal.tell(Attached("b", START_S_MAX + 1.0))
+    key = frozenset([KEY])
+    assert [Appended(5, key, unknown=key)] == journal.sent("runner")
+    [append] = appends(journal)
+    assert [Lost(*KEY, GHOST, 100.0, NEVER_STARTED, begun=False)] == append.entries
+    journal.tell(GhostSpecs({"t": SPEC}))
+    assert [] == journal.sent("runner")
+
+
+def test_what_a_node_does_not_know_yet_is_no_reason_to_leave_it(journal: Driven) -> None:
+    """It answered; the ghost would go back and forth between two nodes that lack the same."""
+    start(journal, "t", "u")
+    journal.tell(Append("runner", 2, [finished("u")]))
+    journal.tell(Attached("b", 1.0))
+    until = journal.now + 60.0
+    while journal.now < until:
+        for one in said(journal):
+            assert not isinstance(one, Unanswered)
+            if isinstance(one, GhostAppend):
+                keys = frozenset((e.task, e.attempt) for e in one.entries)  # type: ignore[union-attr]
+                journal.tell(GhostAppended(one.number, keys, keys))
+            elif isinstance(one, GhostLoadOpen):
+                journal.tell(GhostOpen(Open([], [], one.life)))
+        journal.fire(min(journal.timers, key=lambda name: journal.timers[name]))
+
+
+def test_those_that_come_later_do_not_hold_up_what_is_to_be_told_again(journal: Driven) -> None:
+    """Each end that is not known yet would put off the one before."""
+    start(journal, *"abcdef")
+    journal.tell(Append("runner", 9, [finished("a")]))
+    first = appends(journal)[0].number
+    journal.tell(GhostAppended(first, frozenset(), frozenset([("a", 1)])))
+    due = journal.timers["retry"]
+    journal.now += ANSWER_S - 1.0
+    journal.tell(Append("runner", 10, [finished("b")]))
+    journal.tell(GhostAppended(appends(journal)[0].number, frozenset(), frozenset([("b", 1)])))
+    assert due == journal.timers["retry"]
+
+
+def test_an_attempt_is_told_with_its_ticket(journal: Driven) -> None:
+    """To each node, until it has ended."""
+    journal.tell(TicketsCame({KEY: "ab", ("u", 1): "cd"}))
+    journal.tell(Append("runner", 5, [started(), started("x")], True))
+    [append] = appends(journal)
+    assert ["ab", ""] == append.tickets
+    specs = dict.fromkeys("tx", SPEC)
+    journal.tell(GhostAppended(append.number, specs=specs), Append("runner", 6, [finished()]))
+    journal.forget()
+    journal.tell(Attached("b", 1.0))
+    handed, ended = appends(journal)
+    assert (["ab", ""], ["ab"]) == (handed.tickets, ended.tickets)
+    journal.tell(GhostAppended(ended.number), Append("runner", 7, [finished()]))
+    assert [[]] == [one.tickets for one in appends(journal)]
 
 
 def test_specs_are_asked_for_again(journal: Driven) -> None:

@@ -6,35 +6,40 @@ import itertools
 
 import msgspec
 import pytest
+from msgspec import structs
 
 from leoronic.core import peer
 from leoronic.core.ghost_link import GhostLink
 from leoronic.core.ghost_messages import (
     ANSWER_S,
     Attach,
-    Attached,
-    Candidates,
-    Dial,
-    Dialled,
     Down,
     GhostAbout,
     GhostPing,
     GhostPong,
     GhostStop,
-    Heard,
-    HungUp,
-    LeaveNow,
     Nodes,
     NodeTold,
     NotWelcome,
-    Transmit,
-    Unanswered,
     Up,
     Welcome,
+)
+from leoronic.core.ghost_notices import (
+    Attached,
+    Candidates,
+    Dial,
+    Dialled,
+    Heard,
+    HungUp,
+    LeaveNow,
+    NodesThere,
+    TicketsCame,
+    Transmit,
+    Unanswered,
     Working,
 )
 from leoronic.core.outbound import Outbound
-from leoronic.core.peer import Assign, Heartbeat, Interest, Offer
+from leoronic.core.peer import Assign, AssignItem, Heartbeat, Interest, Offer
 from leoronic.core.queue_messages import StopAttempt
 from leoronic.core.resources import Capacity
 from leoronic.core.view import AskView, Standing, View
@@ -75,7 +80,9 @@ def test_it_calls_the_lowest_and_says_who_it_is(link: Driven) -> None:
     link.tell(Heard(1, Welcome("a", about("a"), said.sent_ms, 5, TOLD)))
     assert [Attached("a", 0.0)] == link.sent("journal")
     assert ["a", "b", GHOST] == link.sent("runner")[-1].alive()
-    assert ["a", GHOST] == link.sent("file_store")[-1].alive()
+    assert [NodesThere({"a": (A,), "b": (B,)}), ["a", GHOST]] == [
+        seen.alive() if isinstance(seen, View) else seen for seen in link.sent("file_store")
+    ]
 
 
 @pytest.mark.parametrize("message", [HungUp(1, "refused"), Heard(1, NotWelcome("no"))])
@@ -187,6 +194,15 @@ def test_an_assignment_that_was_held_up_is_stale(link: Driven) -> None:
     link.tell(Heard(1, down(Assign("b"), 5_004_000)))
     link.tell(Heard(1, down(Assign("b"), 5_000_500)))
     assert [False, True] == [one.stale for one in link.sent("runner")]
+
+
+def test_the_tickets_of_an_assignment_are_noted_before_it_is_taken(link: Driven) -> None:
+    """Those of what is assigned ahead, too."""
+    attach(link)
+    link.forget()
+    assign = Assign("b", [AssignItem("t", 1)], [AssignItem("u", 2)])
+    link.tell(Heard(1, structs.replace(down(assign, 5_000_000), tickets=["ab", "cd"])))
+    assert [TicketsCame({("t", 1): "ab", ("u", 2): "cd"})] == link.sent("journal")
 
 
 def test_what_its_machines_say_goes_up(link: Driven) -> None:

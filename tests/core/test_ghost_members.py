@@ -5,11 +5,16 @@ from __future__ import annotations
 import pytest
 
 from leoronic.core.ghost_members import GATHER_S
-from leoronic.core.ghost_messages import GHOST_GRACE_S, GhostsHere
+from leoronic.core.ghost_messages import (
+    GHOST_GRACE_S,
+)
+from leoronic.core.ghost_notices import (
+    GhostsHere,
+)
 from leoronic.core.membership import MembershipMachine, Start
-from leoronic.core.peer import Ghosts, GhostTold, Heartbeat, LinkDown, LinkUp
+from leoronic.core.peer import GHOSTS_MAX, Ghosts, GhostTold, Heartbeat, LinkDown, LinkUp
 from leoronic.core.queue_messages import NodeDown
-from leoronic.core.view import DOWN, SUSPECT, UP, GhostMember, View
+from leoronic.core.view import DOWN, SUSPECT, UP, AskView, GhostMember, View
 from tests.core.ghosting import GHOST, Driven, about
 
 TOLD = GhostTold(GHOST, about("g"), 1)
@@ -151,3 +156,18 @@ def test_a_node_is_no_ghost(members: Driven) -> None:
     """Whatever anybody says."""
     members.tell(Ghosts("b", [GhostTold("c", about("g"), 1)]))
     assert None is seen(members)
+
+
+def test_who_comes_and_goes_under_many_names_shuts_nobody_out(members: Driven) -> None:
+    """Those that have gone make room; who is there stays, and there is a most."""
+    crowd = [GhostTold(f"x{n}", about("x"), 1) for n in range(GHOSTS_MAX)]
+    members.tell(Ghosts("b", crowd))
+    members.tell(Ghosts("c", [TOLD]))
+    members.tell(AskView("queue"))
+    assert seen(members) is None
+    members.tell(Ghosts("b", gone=["x7"]))
+    live(members, GHOST_GRACE_S + 2.0)
+    members.tell(Ghosts("c", [TOLD]), AskView("queue"))
+    found = seen(members)
+    assert found is not None
+    assert UP == found.state

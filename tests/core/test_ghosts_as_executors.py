@@ -8,10 +8,10 @@ from leoronic.core.barrier import SETTLE_S, Barriers
 from leoronic.core.effects import Send
 from leoronic.core.entries import Cancelled, Lost, Started
 from leoronic.core.executor import CLAIRVOYANT, ExecutorMachine, Start
-from leoronic.core.executor_messages import Open, Relaying
+from leoronic.core.executor_messages import Open, OpenAttempt, Relaying
 from leoronic.core.peer import Assign, Interest, Offer
-from leoronic.core.queue_messages import StopAttempt, StopOnGhost
-from leoronic.core.resources import Capacity
+from leoronic.core.queue_messages import Append, StopAttempt, StopOnGhost
+from leoronic.core.resources import Capacity, Need
 from leoronic.core.run import Inventory
 from leoronic.core.runs import STOPPED_AS
 from leoronic.core.view import DOWN, SUSPECT, About, GhostMember, Standing, View
@@ -181,3 +181,33 @@ def test_a_ghost_offers_only_to_those_who_ask() -> None:
     said += machine.handle(Interest("a", True), 100.0)
     offers = [e.to for e in said if isinstance(e, Send) and isinstance(e.message, Offer)]
     assert ["scheduler@a"] == offers
+
+
+def test_what_a_ghost_had_in_an_earlier_life_does_not_run_again() -> None:
+    """It may have ended, and the node that knows may be out of reach: the runner has forgotten it.
+
+    A loss leaves it to others to try again, under another number; an end that comes after all wins.
+    """
+    machine = ExecutorMachine(G, "name", Capacity(1000, 5, 5), ghost=True)
+    machine.handle(Start(), 100.0)
+    open = OpenAttempt("a", 1, Need(1000, 0, 0), 0, False, "life")
+    machine.handle(Open([open], []), 100.0)
+    said = machine.handle(Inventory([], [], "life"), 100.0)
+    asked = [e.message for e in said if isinstance(e, Send) and e.to == "journal"]
+    [append] = asked
+    assert isinstance(append, Append)
+    [lost] = append.entries
+    assert isinstance(lost, Lost)
+    assert ("a", 1, True) == (lost.task, lost.attempt, lost.begun)
+
+
+def test_a_ghost_carries_its_tag_and_a_node_does_not() -> None:
+    """So a task can keep off ghosts, or ask for one; also after tags were set by hand."""
+    for ghost, expected in ((True, ["blue", "fixed", "ghost"]), (False, ["blue", "fixed"])):
+        machine = ExecutorMachine(G, "name", Capacity(1000, 5, 5), ("fixed",), ghost=ghost)
+        machine.handle(Start(), 100.0)
+        machine.handle(Open([], ["blue"]), 100.0)
+        machine.handle(Interest("a", True), 100.0)
+        said = machine.handle(Inventory([], [], "life"), 100.0)
+        offers = [e.message for e in said if isinstance(e, Send) and isinstance(e.message, Offer)]
+        assert [expected] == [sorted(tags) for tags in {offer.tags for offer in offers}]

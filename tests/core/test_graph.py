@@ -216,6 +216,29 @@ def test_a_redo_of_what_is_waited_for_twice() -> None:
     assert graph.is_blocked("c")
 
 
+@pytest.mark.parametrize("ended", ["cancelled", "failed"])
+def test_what_is_asked_of_a_redo_that_has_ended_is_not_forgotten(ended: str) -> None:
+    """Who runs after both, the one to succeed and its redo to fail, never starts."""
+    graph = Graph()
+    graph.add("c", [("a", "succeeded", "cancelled"), ("a2", "failed", ended)])
+    assert [] == graph.redo("a", "a2")
+    graph.redo("a2", "a3")
+    graph.settle("a3", "succeeded")
+    assert graph.is_blocked("c")
+
+
+def test_of_two_wishes_for_a_redo_that_has_ended_one_is_left() -> None:
+    """It is judged once more, with the stricter; and may be redone itself meanwhile."""
+    graph = Graph()
+    graph.add("c", [("a", "succeeded", "failed"), ("a2", "ended", "failed")])
+    assert ["c"] == graph.redo("a", "a2")
+    assert {"a2": "succeeded"} == graph.waiting_for("c")
+    graph.settle("a2", "failed")
+    assert ["c"] == graph.redo("a2", "a3")
+    graph.settle("a3", "succeeded")
+    assert graph.is_free("c")
+
+
 def test_a_move_to_a_redo_is_undone() -> None:
     """All that the task was given is to be judged anew, and so is who waits for it."""
     graph = Graph()

@@ -81,6 +81,7 @@ ALLOWED = {
     "__main__": {"node", "client"},
     "sim": {"journal", "wire", "core", "errors"},
     "client": {"blobs", "wire", "core", "errors", "package"},
+    "remote": {"client", "wire", "core", "errors", "package"},
 }
 IMPURE = {"asyncio", "time", "random", "os", "socket", "sqlite3", "subprocess", "threading"}
 

@@ -77,6 +77,30 @@ def test_time_is_up_exactly() -> None:
     assert [("a", "b")] == deaths(mesh)
 
 
+def test_a_connection_that_lives_again_is_noticed_by_both_at_once() -> None:
+    """Not a tick later, in which each would give up what it sees begin on the other."""
+    mesh = Mesh("ab")
+    mesh.run(3.1)
+    mesh.cut("a", "b")
+    mesh.run(7.0)
+    assert {"up", "down"} == states(mesh)
+    mesh.cuts.clear()
+    mesh.run(1.0)
+    assert {"up"} == states(mesh)
+
+
+def test_over_a_way_that_is_too_long_no_more_is_said_than_is_heard() -> None:
+    """Answers are not answered again and again."""
+    mesh = Mesh("ab")
+    mesh.run(3.1)
+    mesh.delay_s = 2.0
+    mesh.run(60.0)
+    assert {"up", "down"} == states(mesh)
+    mesh.keep_messages = True
+    mesh.run(60.0)
+    assert 4 * 60 >= len([m for _, _, m in mesh.messages if isinstance(m, Heartbeat)])
+
+
 def test_a_broken_connection_is_not_a_death(mesh: Mesh) -> None:
     """The node is up until it has been silent for long."""
     mesh.nodes["a"].cast("membership", LinkDown("b", "reset"))
@@ -253,6 +277,43 @@ def test_who_stops_in_order_has_left_at_once(mesh: Mesh) -> None:
     mesh.start("b", known=list("acde"))
     mesh.run(3)
     assert "up" == mesh.nodes["a"].state("b")
+
+
+def test_who_has_left_has_left_for_those_that_start_later(mesh: Mesh) -> None:
+    """One that was there then and one that was not say so, by what they remember or are told."""
+    mesh.kill("e", told=True)
+    mesh.nodes["b"].cast("membership", Leave())
+    mesh.run(0.1)
+    assert ["b"] == mesh.nodes["a"].remembered_left
+    mesh.kill("b", told=True)
+    mesh.run(3)
+    mesh.kill("a", told=True)
+    mesh.run(1)
+    mesh.start("e", known=list("abcd"))
+    mesh.start("f")
+    mesh.start("a", known=list("bcde"), left="b")
+    mesh.run(20)
+    assert {"left"} == {node.state("b") for node in mesh.nodes.values()}
+    assert [] == [one for one in deaths(mesh) if "b" in one]
+    mesh.start("b", known=list("acdef"))
+    mesh.run(3)
+    assert {"up"} == states(mesh)
+    assert [] == mesh.nodes["a"].remembered_left
+
+
+def test_who_has_left_and_is_back_elsewhere(mesh: Mesh) -> None:
+    """Those who cannot reach it hear of it, also one that starts anew."""
+    mesh.nodes["b"].cast("membership", Leave())
+    mesh.run(0.1)
+    mesh.kill("b", told=True)
+    mesh.kill("a", told=True)
+    mesh.cut("a", "b")
+    mesh.start("b", known=list("acde"))
+    mesh.run(3)
+    mesh.start("a", known=list("bcde"), left="b")
+    mesh.run(10)
+    assert {"up"} == states(mesh)
+    assert [] == [one for one in deaths(mesh) if "a" not in one]
 
 
 def test_a_restart_is_noticed(mesh: Mesh) -> None:

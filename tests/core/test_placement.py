@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from leoronic.core.blob import FileRef
 from leoronic.core.effects import Fired, Send, SetTimer
 from leoronic.core.nodes import NodePicture
 from leoronic.core.peer import (
@@ -268,6 +269,17 @@ def test_not_ahead_of_the_class_whose_turn_it_is(scheduler: Scheduler) -> None:
     number = scheduler.task_class().number
     scheduler.add("urgent", cpus=2.0, priority=1)
     assert [] == ahead(scheduler.free("a", wants={number: 2}))
+
+
+@pytest.mark.parametrize("size", [1, 2**30])
+def test_ahead_with_files_if_these_are_small(size: int) -> None:
+    """Copies are made while it stands in a lane, where it holds no room for them."""
+    scheduler = Scheduler(capacity=Capacity(2000, 2**40, 2**40))
+    fields = {"files": (FileRef("f", "f", "s2:" + "0" * 64, size),)}
+    scheduler.add("a", "b", "c", "d", **fields)
+    number = scheduler.task_class(**fields).number
+    found = ahead(scheduler.told(Freed("n", wants={number: 2})))
+    assert (["c", "d"] if size == 1 else []) == found
 
 
 def test_not_ahead_if_it_must_not_run_twice(scheduler: Scheduler) -> None:

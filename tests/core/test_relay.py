@@ -7,42 +7,48 @@ import pytest
 
 from leoronic.core import peer
 from leoronic.core.entries import Entry, Finished, Lost, Started, Tagged
-from leoronic.core.executor_messages import LoadOpen, Open, Relaying
+from leoronic.core.executor_messages import LoadOpen, Open, OpenAttempt, Relaying
 from leoronic.core.ghost_messages import (
     ANSWER_S,
     GONE_S,
     Attach,
-    Came,
     Detach,
     Down,
-    EndRelay,
     GhostAppend,
     GhostAppended,
     GhostAppendFailed,
+    GhostEntry,
     GhostFetchSpecs,
-    GhostIds,
     GhostLoadOpen,
     GhostMessage,
     GhostOpen,
     GhostPing,
     GhostPong,
-    GhostsHere,
     GhostSpecs,
     GhostStop,
+    Nodes,
+    NotWelcome,
+    Up,
+    Welcome,
+    encode,
+)
+from leoronic.core.ghost_notices import (
+    Came,
+    EndRelay,
+    GhostIds,
+    GhostsHere,
     HangUp,
     Heard,
     HungUp,
-    Nodes,
-    NotWelcome,
     Outward,
     RelayDown,
     RelayUp,
+    TicketKeys,
     Transmit,
-    Up,
-    Welcome,
 )
 from leoronic.core.outcome import Outcome
 from leoronic.core.peer import (
+    GHOSTS_MAX,
     Assign,
     AssignItem,
     FromGhost,
@@ -62,8 +68,10 @@ from leoronic.core.queue_messages import (
     StopOnGhost,
 )
 from leoronic.core.relay import IDLE_S, RelayMachine, Start
+from leoronic.core.relay_attachments import QUESTIONS_MAX, TAG_ENTRIES_MAX
+from leoronic.core.relay_journal import FETCHED_MAX, SPECS_BYTES_MAX
 from leoronic.core.replication_messages import AwaitCopies, Copied
-from leoronic.core.resources import Capacity
+from leoronic.core.resources import Capacity, Need
 from leoronic.core.spec import TaskSpec
 from leoronic.core.view import LEFT
 from leoronic.errors import DiskFull
@@ -81,8 +89,16 @@ def relay() -> Driven:
     relay.tell(Start(), view(), RelayUp(), Came(1, GHOST))
     relay.tell(Heard(1, attach()), view(g1="a"))
     relay.tell(Outward(GHOST, Assign("a", [AssignItem("t", 1)])), Heard(1, GhostPing(1)))
+    look(relay)
     relay.forget()
     return relay
+
+
+def look(relay: Driven, *tasks: str) -> None:
+    """The journal tells the relay itself which attempts have no end on the ghost."""
+    [load] = [one for one in relay.sent("journal") if isinstance(one, LoadOpen)]
+    found = [OpenAttempt(task, 1, Need(1000, 0, 0), 0, False) for task in tasks]
+    relay.tell(Open(found, [], load.life))
 
 
 def asked(relay: Driven) -> list[Append]:
@@ -129,6 +145,15 @@ def test_who_is_not_what_its_certificate_says_is_refused() -> None:
     refused = [one.message for one in sent if isinstance(one, Transmit)]
     assert [NotWelcome] * 3 == [type(one) for one in refused]
     assert [1, 2, 3] == [one.connection for one in sent if isinstance(one, HangUp)]
+
+
+def test_there_is_a_most_of_ghosts() -> None:
+    """Who is too many is told so; who is known may come again."""
+    crowd = dict.fromkeys((f"x{n}" for n in range(GHOSTS_MAX - 1)), "b")
+    for known, expected in (({GHOST: "b"}, Welcome), ({"x": "b"}, NotWelcome)):
+        relay = Driven(RelayMachine("a"))
+        relay.tell(Start(), view(**crowd, **known), RelayUp(), Came(1, GHOST), Heard(1, attach()))
+        assert [expected] == [type(one) for one in told(relay)]
 
 
 def test_who_says_nothing_is_cut_off() -> None:
@@ -224,6 +249,141 @@ def test_what_was_not_assigned_starts_not(relay: Driven) -> None:
     key = frozenset([("u", 1)])
     assert [] == asked(relay)
     assert [GhostAppended(3, key, key)] == told(relay)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Started("u", 1, GHOST, 1.0),
+        Started("u", 1, GHOST, 1.0, handed=True),
+        Started("t", 2, GHOST, 1.0, handed=True),
+        msgspec.structs.replace(FINISHED, task="u"),
+        msgspec.structs.replace(FINISHED, attempt=2),
+        Lost("u", 1, GHOST, 1.0, "why", hold=True),
+    ],
+)
+def test_nothing_is_written_of_what_was_not_assigned(relay: Driven, entry: GhostEntry) -> None:
+    """A ghost that knows the id of a task can neither end it, nor hold it, nor claim to run it."""
+    relay.tell(Heard(1, GhostAppend(3, [entry])))
+    assert isinstance(entry, Started | Finished | Lost)
+    key = frozenset([(entry.task, entry.attempt)])
+    assert [] == asked(relay)
+    assert [GhostAppended(3, key, key)] == told(relay)
+    relay.tell(Heard(1, GhostAppend(4, [entry, FINISHED])))
+    [append] = asked(relay)
+    assert [FINISHED] == append.entries
+
+
+def tickets_of(relay: Driven, *items: AssignItem) -> list[str]:
+    """Those that the ghost gets when it is assigned these, the last of them ahead."""
+    relay.forget()
+    relay.tell(Outward(GHOST, Assign("a", list(items[:-1]), list(items[-1:]))))
+    [down] = told(relay)
+    assert isinstance(down, Down)
+    return down.tickets
+
+
+def test_with_its_ticket_an_attempt_is_handed_to_any_node(relay: Driven) -> None:
+    """Though that has heard nothing of it; a ticket is for one attempt of one ghost."""
+    relay.tell(TicketKeys((b"new", b"old")))
+    tickets = tickets_of(relay, AssignItem("u", 1), AssignItem("v", 2))
+    runs: list[GhostEntry] = [
+        Started("u", 1, GHOST, 1.0, handed=True),
+        Started("v", 2, GHOST, 1.0, handed=True),
+    ]
+    for key, ghost, given, expected in (
+        (b"new", GHOST, tickets, 2),
+        (b"new", GHOST, tickets[::-1], 0),
+        (b"other", GHOST, tickets, 0),
+        (b"new", "g2", tickets, 0),
+    ):
+        other = Driven(RelayMachine("b"))
+        other.tell(Start(), TicketKeys((b"newer", key)), view("b"), RelayUp(), Came(1, ghost))
+        other.tell(Heard(1, msgspec.structs.replace(attach(), ghost=ghost)))
+        look(other)
+        own: list[GhostEntry] = [msgspec.structs.replace(run, node=ghost) for run in runs]
+        other.tell(Heard(1, GhostAppend(3, own, tickets=given)))
+        assert expected == sum(len(append.entries) for append in asked(other))
+
+
+def test_what_runs_on_it_as_the_journal_knows_needs_no_ticket() -> None:
+    """What it tells before that is known waits, in its order."""
+    relay = Driven(RelayMachine("a"))
+    relay.tell(Start(), view(), RelayUp(), Came(1, GHOST), Heard(1, attach()))
+    run = Started("t", 1, GHOST, 1.0, handed=True)
+    relay.tell(Heard(1, GhostAppend(3, [run])), Heard(1, GhostAppend(4, [FINISHED])))
+    [load] = relay.sent("journal")
+    relay.tell(Open([OpenAttempt("t", 1, Need(1000, 0, 0), 0, False)], [], load.life))
+    assert [[run], [FINISHED]] == [append.entries for append in asked(relay)]
+
+
+def test_who_asks_without_end_is_cut_off(relay: Driven) -> None:
+    """Tags that come and go, questions, entries: each is work and memory for a node."""
+    tags: list[GhostEntry] = [Tagged(GHOST, "x", 1.0)] * (TAG_ENTRIES_MAX // 2)
+    for connection, message, times, why in (
+        (2, GhostAppend(3, tags), 2, "tags too often"),
+        (3, GhostFetchSpecs(["t"]), QUESTIONS_MAX, "asks without waiting"),
+        (4, GhostLoadOpen(9), QUESTIONS_MAX, "asks without waiting"),
+        (5, GhostAppend(3, [FINISHED] * 9_000), 2, "writes faster"),
+    ):
+        relay.forget()
+        relay.tell(Came(connection, GHOST), Heard(connection, attach()))
+        look(relay)
+        relay.tell(Outward(GHOST, Assign("a", [AssignItem("t", 1)])))
+        relay.forget()
+        for _ in range(times):
+            relay.tell(Heard(connection, message))
+            assert [] == relay.hung_up(HOST)
+        relay.tell(Heard(connection, message))
+        assert why in relay.hung_up(HOST)[0]
+
+
+def test_specs_that_do_not_fit_are_told_when_they_are_asked_for(relay: Driven) -> None:
+    """A frame has its limits; so has what a node reads at once."""
+    large = TaskSpec("echo", stdin="x" * (SPECS_BYTES_MAX // 2))
+    tasks = [f"t{n}" for n in range(20)]
+    relay.tell(Outward(GHOST, Assign("a", [AssignItem(task, 1) for task in tasks])))
+    starts: list[GhostEntry] = [Started(task, 1, GHOST, 1.0) for task in tasks]
+    relay.tell(Heard(1, GhostAppend(3, starts, True)))
+    [append] = asked(relay)
+    relay.forget()
+    relay.tell(Appended(append.token, specs=dict.fromkeys(tasks, large), number=5))
+    [appended] = told(relay)
+    assert isinstance(appended, GhostAppended)
+    found, left = {**appended.specs}, appended.left
+    answers = 0
+    while left:
+        relay.tell(Heard(1, GhostFetchSpecs(left)))
+        [fetch] = relay.sent("journal")
+        assert len(fetch.tasks) <= FETCHED_MAX
+        relay.tell(SpecsFetched({task: large for task in fetch.tasks if task != "t19"}))
+        [specs] = told(relay)
+        assert isinstance(specs, GhostSpecs)
+        assert len(encode(specs)[0]) < 2 * SPECS_BYTES_MAX
+        assert len(specs.left) < len(left)
+        found, left, answers = {**found, **specs.specs}, specs.left, answers + 1
+    assert (tasks[:19], True) == (sorted(found, key=lambda t: int(t[1:])), answers > 5)
+
+
+def test_a_clock_that_is_off_does_no_harm(relay: Driven) -> None:
+    """What ended in 1970 would be forgotten at once: it is told by the clock of the node."""
+    ours = 1_800_000_000.0
+    ended = msgspec.structs.replace(FINISHED, outcome=Outcome(5.0, 7.5, exit_code=0))
+    gone = Lost("t", 1, GHOST, 8.0, "why")
+    for at, expected in (
+        (10.0, (ours - 5.0, ours - 2.5, ours - 2.0)),
+        (0.0, (5.0, 7.5, 8.0)),
+    ):
+        relay.tell(Heard(1, GhostAppend(3, [ended, gone], at=at), ours))
+        [append] = asked(relay)
+        end, lost = append.entries
+        assert isinstance(end, Finished)
+        assert isinstance(lost, Lost)
+        assert expected == (end.outcome.started_at, end.outcome.finished_at, lost.at)
+    ahead = GhostAppend(3, [Tagged(GHOST, "x", 2 * ours)], at=ours + 3600.0)
+    relay.tell(Heard(1, ahead, ours))
+    [append] = asked(relay)
+    assert [Tagged(GHOST, "x", ours)] == append.entries
 
 
 def test_an_end_is_answered_when_another_node_has_it(relay: Driven) -> None:

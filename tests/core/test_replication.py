@@ -34,7 +34,7 @@ from leoronic.core.replication_messages import (
     VectorLoaded,
     Written,
 )
-from leoronic.core.taking import ACKNOWLEDGE_S
+from leoronic.core.taking import ACKNOWLEDGE_S, TAKE_S
 from leoronic.core.view import About, AskView
 from tests.core.mesh import DISK_S, FakeJournal, Mesh
 
@@ -798,6 +798,31 @@ def test_one_take_at_a_time_with_all_that_came_meanwhile() -> None:
     assert [[1]] == [[body.number for body in take.bodies] for take in takes]
     hand(Taken(takes[0].token, {"b": 1}))
     assert [2, 3, 4] == [body.number for body in takes[1].bodies]
+
+
+def test_what_was_taken_after_all_is_needed_by_what_is_written_after_it() -> None:
+    """A process that stood still gives up the take, and only then hears that it was done."""
+    machine = replication.ReplicationMachine("a")
+    sent: list[Send] = []
+
+    def hand(message: object, now: float) -> None:
+        sent.extend(e for e in machine.handle(message, now) if isinstance(e, Send))
+
+    hand(replication.Start(), 1.0)
+    hand(VectorLoaded("a", {}, {}), 1.0)
+    for peer in "bc":
+        hand(LinkUp(peer, About(peer, "1", 1), f"{peer}:1", 1), 1.0)
+        hand(PeerVector(peer, {}), 1.0)
+    hand(Push("b", b"{}", 1, 1), 2.0)
+    [take] = [one.message for one in sent if isinstance(one.message, Take)]
+    hand(Fired("take"), 2.0 + TAKE_S)
+    hand(Taken(take.token, {"b": 1}), 2.0 + TAKE_S)
+    hand(Written([Body("a", 1, b"{}")]), 2.0 + TAKE_S)
+    assert [{"b": 1}] == [
+        one.message.needs
+        for one in sent
+        if one.to == "replication@c" and isinstance(one.message, Push)
+    ]
 
 
 # ---- bodies ----

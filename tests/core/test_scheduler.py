@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from msgspec import structs
 
+from leoronic.core.barrier import SETTLE_S
 from leoronic.core.effects import Asked, Fired, Reply, Send, SetTimer
 from leoronic.core.peer import (
     CheckFiles,
@@ -166,6 +167,21 @@ def test_who_heard_nothing_for_a_while_asks_whether_it_still_owns_anything() -> 
     assert ["d"] == [
         t for tasks in placed(machine.handle(new, now + STILL_S)).values() for t in tasks
     ]
+
+
+@pytest.mark.parametrize("ready", [(), ("m",)])
+def test_who_has_to_catch_up_places_nothing(ready: tuple[str, ...]) -> None:
+    """Not even of its own, though nobody else may be ready; and then only once all were asked."""
+    scheduler = two()
+    catching_up = tuple(node for node in "nm" if node not in ready)
+    scheduler.told(make_view("n", "m", catching_up=catching_up))
+    assert {} == placed(scheduler.add("d"))
+    assert {} == placed(scheduler.told(make_view("n", "m")))
+    for node in "nm":
+        told = scheduler.offer(node=node, name=f"name-{node}")
+        assert {} == placed(told)
+    scheduler.now += SETTLE_S
+    assert 1 == len(placed(scheduler.told(Fired("barrier"))))
 
 
 def test_alone_nobody_else_can_own_anything(scheduler: Scheduler) -> None:

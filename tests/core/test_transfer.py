@@ -11,6 +11,7 @@ from leoronic.core.transfer import (
     BACKOFF_S_MAX,
     BEGIN_TRIES_MAX,
     GIVE_UP_S,
+    LOST_ROUNDS,
     PLAN_AGAIN_S_MAX,
     PLAN_S,
     PULL_S,
@@ -265,7 +266,25 @@ def test_who_has_it_is_asked_ever_more_seldom() -> None:
         fetch.out.now = fetch.transfer.due
     assert [1.0, 2.0, 4.0, BACKOFF_S_MAX] == waits[:4]
     assert GIVE_UP_S <= fetch.out.now < GIVE_UP_S + BACKOFF_S_MAX
-    assert "no node has it" == fetch.transfer.reason
+    assert "no node that can be reached has it" == fetch.transfer.reason
+    assert not fetch.transfer.lost
+
+
+def test_what_all_nodes_say_that_they_do_not_have_is_lost() -> None:
+    """Some times in turn, each of them, while all are there."""
+    fetch = Fetch()
+    fetch.transfer.see(all_there=True)
+    rounds = 0
+    while fetch.transfer.wake():
+        rounds += 1
+        fetch.transfer.sought([A, B])
+        fetch.transfer.hear(A, here=False)
+        if rounds != 2:  # Then one does not answer.
+            fetch.transfer.hear(B, here=False)
+        assert fetch.transfer.due is not None
+        fetch.out.now = fetch.transfer.due
+    assert (True, "no node has it") == (fetch.transfer.lost, fetch.transfer.reason)
+    assert 2 + LOST_ROUNDS == rounds
 
 
 def test_the_wait_for_its_turn_is_no_failure() -> None:

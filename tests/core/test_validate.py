@@ -50,7 +50,6 @@ def test_files_and_outputs() -> None:
         "outputs": ["out//*.csv", "out/*.csv", "**/x"],
         "after": [{"id": "two", "when": "ended"}, "two"],
         "keep_names": "true",
-        "cache": True,
     }
     expected = TaskSpec(
         "x",
@@ -58,7 +57,6 @@ def test_files_and_outputs() -> None:
         files=brought,
         outputs=("out/*.csv", "**/x"),
         keep_names=True,
-        cache=True,
     )
     assert expected == parse_task(task)
     assert expected == decode(encode(expected))

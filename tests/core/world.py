@@ -32,7 +32,14 @@ from leoronic.core.effects import (
 from leoronic.core.entries import Numbered, decode, encode
 from leoronic.core.executor import ExecutorMachine
 from leoronic.core.executor_messages import LoadOpen, Open, RunnerDown
-from leoronic.core.file_messages import FilesPlaced, KeepOutputs, OutputsKept, PlaceFiles
+from leoronic.core.file_messages import (
+    BlobsFound,
+    FilesPlaced,
+    FindBlobs,
+    KeepOutputs,
+    OutputsKept,
+    PlaceFiles,
+)
 from leoronic.core.gates import search
 from leoronic.core.outcome import Outcome
 from leoronic.core.peer import CheckFiles, FilesPresent
@@ -107,6 +114,8 @@ class World:
         )
         self.files: set[str] = set()
         self.outputs: dict[str, tuple[FileRef, ...]] = {}  # task -> what it leaves
+        # Blobs that no node has; None: the file store says nothing.
+        self.lost: frozenset[str] | None = frozenset()
         self.disk_is_full = False
         self.refused_senders: set[str] = set()  # for whom the disk is full
         self.runner_obeys = True  # ends what it is told to kill
@@ -356,6 +365,10 @@ class World:
         match message:
             case PlaceFiles(key):
                 self._mail.append(("runner", FilesPlaced(key)))
+            case FindBlobs(token, digests):
+                lost = None if self.lost is None else self.lost.intersection(digests)
+                if lost is not None:
+                    self._mail.append(("queue", BlobsFound(token, lost)))
             case KeepOutputs(key):
                 self._mail.append(("runner", OutputsKept(key, self.outputs.get(key[0], ()))))
 

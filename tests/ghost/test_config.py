@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from leoronic.errors import BadRequest
+from leoronic import node
+from leoronic.client import Client
+from leoronic.config import read_config
+from leoronic.errors import BadRequest, NodeUnreachable
 from leoronic.ghost.config import GhostConfig, keep_token, read_ghost_config
 from leoronic.wire.token import make_token
 
@@ -74,3 +77,13 @@ def test_the_token_is_kept(tmp_path: Path) -> None:
     file.write_text(other.encode() + "\n")
     assert other == keep_token(read(tmp_path, "--token", str(file)))
     assert other == keep_token(read(tmp_path))
+
+
+def test_the_folder_of_a_ghost(tmp_path: Path) -> None:
+    """It is not made a node's by mistake, and whoever asks there is told whom to ask."""
+    (tmp_path / ".leoronic").mkdir()
+    (tmp_path / ".leoronic" / "token").write_text("x")
+    with pytest.raises(BadRequest, match="is a ghost's folder: `leoronic ghost` starts it"):
+        node._refuse_ghosts_folder(read_config(["--root", str(tmp_path)], {}))
+    with pytest.raises(NodeUnreachable, match="is a ghost's folder: ghosts answer no commands"):
+        Client(root=str(tmp_path)).status()

@@ -62,6 +62,21 @@ def test_the_end_of_a_task_that_is_not_known_is_not_written() -> None:
     assert ([], set(), {("u", 1)}) == write(disk, Lost("u", 1, "g", 1.0, "why", told=True))
 
 
+def test_an_end_that_is_known_is_not_written_again() -> None:
+    """However often a ghost tells it, no disk fills up; what is new of a loss is written."""
+    disk = Disk()
+    disk.write(submitted("a"), Started("a", 1, "g", 2.0), Started("a", 2, "g", 2.0))
+    end = Finished("a", 1, "g", GOOD, final=False)
+    suspected = Lost("a", 2, "g", 3.0, "why")
+    lost = Lost("a", 2, "g", 4.0, "why", told=True)
+    never = Lost("a", 2, "g", 5.0, "why", told=True, begun=False)
+    for entry in (suspected, end, lost, never):
+        assert ([entry], set(), set()) == write(disk, entry)
+    late = Finished("a", 1, "g", Outcome(8.0, 9.0, exit_code=1), final=False)
+    for entry in (end, late, lost, never, Lost("a", 1, "g", 9.0, "why", told=True)):
+        assert ([], set(), set()) == write(disk, entry)
+
+
 def test_a_ghosts_own_word_is_no_suspicion() -> None:
     """Whoever wrote it down: nothing of the run may exist any more."""
     disk = Disk()

@@ -23,8 +23,8 @@ from leoronic.runtime.host_child import HostChild
 from leoronic.runtime.launcher import ExecLauncher
 from leoronic.runtime.remote_ref import MessageTooLarge, RemoteRef
 from leoronic.runtime.supervisor import StartFailed, Tree
-from leoronic.runtime.unix import connect_unix, listen_unix
 from leoronic.wire.frames import JSON_BYTES_MAX
+from leoronic.wire.unix import connect_unix, listen_unix
 from tests.runtime.actors import until
 
 ROOT = Path(__file__).parent.parent.parent

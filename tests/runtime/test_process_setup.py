@@ -28,6 +28,16 @@ def test_logging_does_not_load_rich() -> None:
     assert python(code) == "False"
 
 
+def test_nobody_watching_it_does_without_structlog() -> None:
+    """Not before a person reads the lines are they rendered by it."""
+    code = (
+        "import sys; from leoronic.logs import configure_logs;"
+        "configure_logs('a', 'json'); print('structlog' in sys.modules);"
+        "configure_logs('a', 'text'); print('structlog' in sys.modules)"
+    )
+    assert python(code) == "False\nTrue"
+
+
 def test_the_keeper_is_light() -> None:
     """The keeper itself needs neither an event loop nor any dependency."""
     code = (

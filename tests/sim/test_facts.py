@@ -16,7 +16,7 @@ from leoronic.core.entries import (
     Submitted,
 )
 from leoronic.core.outcome import Outcome
-from leoronic.core.spec import TaskSpec
+from leoronic.core.spec import After, TaskSpec
 from leoronic.sim.facts import Facts
 
 GOOD = Outcome(1.0, 2.0, exit_code=0)
@@ -77,3 +77,17 @@ def test_of_a_hold_and_a_release_of_one_revision_the_hold_counts() -> None:
     held, released = Held("t", 1, 1.0), Released("t", 1, 1.0)
     assert read(held, released).is_held("t")
     assert read(released, held).is_held("t")
+
+
+def test_what_was_forgotten_had_ended() -> None:
+    """To a node that never heard of it, this is all that is known: not how it ended."""
+    facts = Facts({"gone": {"m"}})
+    for number, when in enumerate(("ended", "succeeded"), 1):
+        spec = TaskSpec("x", after=(After("gone", when),))
+        facts.happens(Numbered("n", number, Submitted(when, spec, 1.0)))
+    assert "" == facts.broken_dependency(facts.tasks["ended"])
+    assert "" != facts.broken_dependency(facts.tasks["succeeded"])
+    facts.happens(Numbered("n", 3, Submitted("again", TaskSpec("x", redo_of="gone"), 1.0)))
+    facts.happens(Numbered("n", 4, Started("again", 1, "n", 1.0)))
+    facts.happens(Numbered("n", 5, Finished("again", 1, "n", GOOD, True)))
+    assert "" == facts.broken_dependency(facts.tasks["succeeded"])

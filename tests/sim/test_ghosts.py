@@ -6,7 +6,10 @@ import pytest
 
 from leoronic.core.ghost_choice import GhostChoice
 from leoronic.core.ghost_journal import GhostJournal
-from leoronic.core.ghost_messages import Attached
+from leoronic.core.ghost_notices import (
+    Attached,
+)
+from leoronic.core.ghost_pending import Pendings
 from leoronic.core.relay import RelayMachine
 from leoronic.sim.faults import Faults
 from leoronic.sim.story import Violation
@@ -87,7 +90,7 @@ def test_an_end_that_is_not_handed_over_is_noticed(monkeypatch: pytest.MonkeyPat
     attached = GhostJournal._on_attached
 
     def forgetful(self: GhostJournal, message: Attached) -> None:
-        self._pending.clear()
+        self._pending = Pendings()
         attached(self, message)
 
     monkeypatch.setattr(GhostJournal, "_on_attached", forgetful)
@@ -96,14 +99,14 @@ def test_an_end_that_is_not_handed_over_is_noticed(monkeypatch: pytest.MonkeyPat
 
 def test_an_end_that_is_forgotten_too_early_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the journal does not know of a ghost is taken for lost, though it runs."""
-    monkeypatch.setattr(GhostJournal, "_pending_starts", lambda self: [])
-    monkeypatch.setattr(GhostJournal, "_pending_ends", lambda self: [])
+    monkeypatch.setattr(Pendings, "starts", lambda self: [])
+    monkeypatch.setattr(Pendings, "ends", lambda self: [])
     compared = GhostJournal._compared
 
     def blind(self: GhostJournal, attempts: list[object]) -> None:
-        running, self._running = self._running, {}
+        running, self._runs.running = self._runs.running, {}
         compared(self, attempts)  # type: ignore[arg-type]
-        self._running = running
+        self._runs.running = running
 
     monkeypatch.setattr(GhostJournal, "_compared", blind)
     assert "" != failures()

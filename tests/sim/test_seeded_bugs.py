@@ -22,7 +22,7 @@ from leoronic.sim.switches import INTACT, Switches
 from leoronic.sim.world import run_seed
 
 SEEDS_MAX = 60
-FEW_SEEDS = 25
+FEW_SEEDS = 40
 
 
 def first_violation(switches: Switches = INTACT, seeds_max: int = SEEDS_MAX) -> tuple[int, str]:
