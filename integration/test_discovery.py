@@ -67,7 +67,7 @@ def remembered(node: Node) -> dict[str, list[str]]:
     path = node.state / "peers.json"
     if not path.exists():
         return {}
-    return {name: addresses for _, name, addresses in json.loads(path.read_text())["peers"]}
+    return {name: addresses for _, name, addresses, *_ in json.loads(path.read_text())["peers"]}
 
 
 def test_the_local_network(tmp_path: Path) -> None:

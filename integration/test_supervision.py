@@ -18,7 +18,7 @@ pytestmark = pytest.mark.patient
 
 DEBUGGING = {"LEORONIC_DEBUG": "1"}
 TASKS = ("queue", "scheduler", "runner")
-CLUSTER = ("peers", "membership", "replication", "file_store", "discovery")
+CLUSTER = ("peers", "membership", "replication", "file_store", "discovery", "call_door")
 GHOSTS = ("relay", "relay_host")
 DOORS = ("questions", "keeper", "control", "inbox", "history", "carrying")
 # All actors of the core, each with what its supervisor restarts with it: actors, and whole

@@ -28,7 +28,7 @@ from leoronic.core.member_record import Acquaintance
 from leoronic.core.membership_messages import Addresses, Found, Remember
 from leoronic.runtime.actor import Actor
 
-WATCH_S = 3.0
+WATCH_S = 2.0
 REPEAT_S = 30.0
 RETRY_S = 10.0
 SEEN_MAX = 512

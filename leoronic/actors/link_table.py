@@ -10,7 +10,7 @@ from leoronic.actors.link import Link, LinkRefused
 from leoronic.wire.hello import BUSY, DUPLICATE, refused_copy
 
 # A connection that does not answer for so long gives way to a new one of the same node.
-SILENT_S_MAX = 2.0
+SILENT_S_MAX = 1.0
 LINKS_MAX = 1024
 
 
