@@ -193,13 +193,24 @@ class CallerMachine:
             calls.append(call)
         if not calls:
             return []
+        calls, effects = self._without_cancelled(calls)
         if self._is_lease:
             for call in calls:
                 del self._calls[call.number]
-            return [Returned(calls), *self._say()]
+            return [*effects, Returned(calls), *self._say()]
         self._is_closing = True
         self._put_back(calls)
-        return []
+        return effects
+
+    def _without_cancelled(self, calls: list[Call]) -> tuple[list[Call], Effects]:
+        """Those that are still wanted. The others are over: they are not sent again."""
+        over = [call for call in calls if call.is_cancelled]
+        if not over:
+            return calls, []
+        for call in over:
+            self._calls.pop(call.number, None)
+        told = Failed([(call.number, CANCELLED) for call in over], "cancelled")
+        return [call for call in calls if not call.is_cancelled], [told]
 
     def _put_back(self, calls: list[Call]) -> None:
         """Let them wait again, each in its turn: they may come in any order, and in parts."""
@@ -210,10 +221,10 @@ class CallerMachine:
         call = self._calls.get(event.number)
         if call is None:
             return []
+        call.is_cancelled = True
         if call.seq:
             return [TellCancel(event.number, event.is_forced)]
         # Taken out when its turn comes: a search would cost as much as there are calls.
-        call.is_cancelled = True
         del self._calls[event.number]
         return [Failed([(event.number, CANCELLED)], "cancelled before it was sent")]
 
@@ -274,11 +285,12 @@ class CallerMachine:
     def _on_ended(self, event: Ended, now: float) -> Effects:
         self.ended = event.reason or "it has ended"
         self.is_connected = False
-        sent, waiting = list(self._sent.values()), self._not_cancelled()
+        sent, over = self._without_cancelled(list(self._sent.values()))
+        waiting = self._not_cancelled()
         self._sent.clear()
         self._waiting.clear()
         self._calls.clear()
-        effects: Effects = [CancelTimer("find"), CancelTimer("ack")]
+        effects: Effects = [CancelTimer("find"), CancelTimer("ack"), *over]
         if sent:
             effects.append(self._failed(sent, self.ended))
         if waiting:
@@ -297,7 +309,8 @@ class CallerMachine:
         is_first, self.attempt = self.attempt == 0, attempt
         self._seq = self._acked = self._unacked = 0
         again, lost = [], []
-        for call in self._sent.values():
+        wanted, effects = self._without_cancelled(list(self._sent.values()))
+        for call in wanted:
             call.seq = 0
             if call.retries and not self._is_lease:
                 call.retries -= 1 if call.retries > 0 else 0
@@ -308,7 +321,6 @@ class CallerMachine:
         self._sent.clear()
         self._sent_bytes = 0
         self._put_back(again)
-        effects: Effects = []
         if lost:
             code = WORKER_CRASHED if self._is_lease else ACTOR_UNAVAILABLE
             effects.append(Failed([(call.number, code) for call in lost], reason))

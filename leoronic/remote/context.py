@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TextIO, TypeVar, cast
 
 from leoronic.core.calls import Answered, Cancelled, GivenBack
 from leoronic.errors import LeoronicError
@@ -121,7 +121,8 @@ class Context:
 
     def cancel(self, ref: ObjectRef, is_forced: bool) -> None:
         """Ask that the call of `ref` be cancelled; nothing if it is over, or another's."""
-        self.party.post(self._cancel, ref.key[2] >> INDEX_BITS, is_forced)
+        if ref.key[:2] == self.owner:
+            self.party.post(self._cancel, ref.key[2] >> INDEX_BITS, is_forced)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run it on the loop, and wait for what it returns."""
@@ -235,7 +236,7 @@ class Context:
             return
         for stream, text, who in cast("list[tuple[str, str, str]]", body):
             lines = "".join(f"({who}) {line}\n" for line in text.splitlines())
-            print(lines, end="", file=sys.stderr if stream == "stderr" else sys.stdout, flush=True)
+            _print(lines, sys.stderr if stream == "stderr" else sys.stdout)
 
     def _on_blocked(self, channel: Channel, body: object) -> None:
         self.pools.worker_blocked(channel, bool(body))
@@ -259,6 +260,16 @@ class Context:
             route[0].lost(channel, reason)
             self.pools.worker_lost(route[0])
         self.objects.channel_lost(channel)
+
+
+def _print(text: str, file: TextIO | None) -> None:
+    """What cannot be printed here is lost: no call may suffer for it."""
+    if file is None:
+        return
+    encoding = getattr(file, "encoding", None) or "utf-8"
+    with contextlib.suppress(OSError, ValueError):  # Its reader has gone, or it is closed.
+        print(text.encode(encoding, "backslashreplace").decode(encoding), end="", file=file)
+        file.flush()
 
 
 def _is_heavy(result: tuple[int, bool, Any]) -> bool:

@@ -34,7 +34,7 @@ class RemoteFunction:
         self._label = f"{found.get('name') or name_of(function).rpartition('<locals>.')[2]}()"
         self._shape = known.shape_of(found, CPUS)
         self._retries = known.retries_of(found, "max_retries", MAX_RETRIES)
-        self._retry_exceptions = found.get("retry_exceptions") or False
+        self._retry_exceptions = known.retried_exceptions(found)
         returns = found.get("num_returns")
         if returns is None:
             is_stream = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(

@@ -105,7 +105,7 @@ class Pool:
         if failure[0] != "task_error":
             return False
         wanted = call.retry_exceptions
-        if wanted is not True and not isinstance(error_of(failure), tuple(wanted)):
+        if wanted is not True and not isinstance(error_of(failure), wanted):
             return False
         call.retries -= 1 if call.retries > 0 else 0
         self.put_back([call])

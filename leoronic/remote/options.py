@@ -81,6 +81,17 @@ def _retries(options: dict[str, Any], name: str, default: int | None) -> int | N
     return value
 
 
+def retried_exceptions(options: dict[str, Any]) -> bool | tuple[type[BaseException], ...]:
+    """For which exceptions a call is made once more. Raises `ValueError`."""
+    value = options.get("retry_exceptions") or False
+    if isinstance(value, bool):
+        return value
+    wanted = tuple(value) if isinstance(value, list | tuple | set) else (value,)
+    if not all(isinstance(one, type) and issubclass(one, BaseException) for one in wanted):
+        raise ValueError(f"retry_exceptions={value!r} is neither True nor a list of exceptions")
+    return wanted
+
+
 def shape_of(options: dict[str, Any], cpus: float) -> Shape:
     """What the process needs; `cpus` if the options do not say. Raises `ValueError`."""
     resources = dict(options.get("resources") or {})
@@ -93,6 +104,10 @@ def shape_of(options: dict[str, Any], cpus: float) -> Shape:
             f"runtime_env: {', '.join(unknown)} is not supported; known: "
             f"{', '.join(sorted(RUNTIME_ENV))}"
         )
+    variables = environment.get("env_vars") or {}
+    for name, value in variables.items():
+        if not isinstance(name, str) or not isinstance(value, str):
+            raise ValueError(f"runtime_env: env_vars must be texts, not {name!r}: {value!r}")
     wanted = options.get("num_cpus")
     memory = options.get("memory") or 0
     return Shape(
@@ -101,7 +116,7 @@ def shape_of(options: dict[str, Any], cpus: float) -> Shape:
         resources=tuple(sorted((name, _amount(name, n)) for name, n in resources.items() if n)),
         conditions=tuple(options.get("conditions") or ()),
         priority=int(options.get("priority") or 0),
-        env_vars=tuple(sorted((environment.get("env_vars") or {}).items())),
+        env_vars=tuple(sorted(variables.items())),
         working_dir=str(environment.get("working_dir") or ""),
     )
 

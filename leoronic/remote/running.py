@@ -13,6 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import FrameType
 from typing import Any, Protocol
 
@@ -120,16 +121,24 @@ class Threads:
         }
         self._end: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.stop = self._end.put
+        # What comes while the object is being made waits for it; None afterwards.
+        self._early: list[tuple[str, Callable[[], None]]] | None = []
+        self._making = threading.Lock()
 
     def put(self, job: Job) -> None:
         """As `Place.put`."""
-        group = (job.flags or {}).get("group") or ""
-        pool = self._pools.get(group, self._pools[""])
-        pool.submit(self._execute, job)
+        self._submit((job.flags or {}).get("group") or "", partial(self._execute, job))
 
     def call(self, function: Callable[[], None]) -> None:
         """As `Place.call`."""
-        self._pools[""].submit(function)
+        self._submit("", function)
+
+    def _submit(self, group: str, function: Callable[[], None]) -> None:
+        with self._making:
+            if self._early is not None:
+                self._early.append((group, function))
+                return
+        self._pools.get(group, self._pools[""]).submit(function)
 
     def _execute(self, job: Job) -> None:
         if job.claim():
@@ -138,6 +147,10 @@ class Threads:
     def run(self, create: Callable[[], Any]) -> int:
         """As `Place.run`."""
         create()
+        with self._making:
+            early, self._early = self._early or [], None
+            for group, function in early:
+                self._pools.get(group, self._pools[""]).submit(function)
         status = self._end.get()
         for pool in self._pools.values():
             pool.shutdown(wait=False, cancel_futures=True)

@@ -38,6 +38,9 @@ LARGE_BYTES_MIN = 64 * 1024
 
 Fetch = Callable[[list[serial.RefKey], Callable[[list[tuple[bool, Any]]], None]], None]
 
+Item = tuple[int, int, bool, serial.Payload]
+"""Of a generator: (number of the call, index, True, payload)."""
+
 
 class Serving:
     """Calls of all callers to `target`, the task of this process.
@@ -61,7 +64,8 @@ class Serving:
         self._channels: dict[str, Channel] = {}
         self._jobs: dict[str, dict[int, Job]] = {}  # by caller and number
         self._behind: dict[str, deque[Job]] = {}
-        self._finished: deque[tuple[Job, Outcome]] = deque()
+        # Ends of calls, and items of generators, which must not be overtaken by their end.
+        self._told: deque[tuple[Job, Outcome | None, Item | None]] = deque()
         self._pins: dict[str, dict[int, Sequence[Any]]] = {}
         # Generators whose end is not acknowledged: by caller and number.
         self._streams: dict[str, dict[int, Job]] = {}
@@ -282,14 +286,18 @@ class Serving:
 
     def finish(self, job: Job, outcome: Outcome) -> None:
         """A call is over. From any thread."""
-        self._finished.append((job, outcome))
-        self._party.post(self._take_finished)
+        self._told.append((job, outcome, None))
+        self._party.post(self._take_told)
 
-    def _take_finished(self) -> None:
-        if self._finished:
-            over = list(self._finished)
-            for _ in over:
-                self._finished.popleft()
+    def _take_told(self) -> None:
+        over = []
+        for _ in range(len(self._told)):
+            job, outcome, item = self._told.popleft()
+            if outcome is not None:
+                over.append((job, outcome))
+            elif item is not None:
+                self._say_item(job, item)
+        if over:
             self._end(over)
 
     def _end(self, over: Iterable[tuple[Job, Outcome]]) -> None:
@@ -311,9 +319,10 @@ class Serving:
 
     def send_item(self, job: Job, index: int, payload: serial.Payload) -> None:
         """Send an item of a generator. From any thread."""
-        self._party.post(self._say_item, job, (job.number, index, True, payload))
+        self._told.append((job, None, (job.number, index, True, payload)))
+        self._party.post(self._take_told)
 
-    def _say_item(self, job: Job, item: tuple[int, int, bool, serial.Payload]) -> None:
+    def _say_item(self, job: Job, item: Item) -> None:
         if job.items is None:
             job.items = {}
             self._streams.setdefault(job.caller, {})[job.number] = job

@@ -197,6 +197,24 @@ class TestCaller:
         assert [(3, 2)] == sent(machine.handle(Answered(1, [(1, False, "cancelled")]), 0.0))
         assert [] == machine.handle(Cancelled(9), 0.0)
 
+    @pytest.mark.parametrize("is_lease", [True, False])
+    @pytest.mark.parametrize(
+        "event",
+        [GivenBack(1, [1, 2]), Placed(2, "n2", "t.2"), Restarting(1, "it died"), Ended("it died")],
+    )
+    def test_what_was_cancelled_is_not_sent_again(self, event: Any, is_lease: bool) -> None:
+        """Whatever became of it where it was: it is over, and holds up no other."""
+        machine = CallerMachine("t", is_lease=is_lease)
+        submitted(machine, 1, 2, retries=-1)
+        connected(machine)
+        machine.handle(Cancelled(1), 0.0)
+        if not isinstance(event, GivenBack):
+            machine.handle(Disconnected("it died"), 0.0)
+        effects = machine.handle(event, 0.0)
+        failed = [pair for e in effects if isinstance(e, Failed) for pair in e.calls]
+        assert [(1, "task_cancelled")] == [pair for pair in failed if pair[0] == 1]
+        assert len(machine) <= 1
+
     def test_results_are_acknowledged_together(self) -> None:
         """Many together, or the few after a while; one that is heavy at once."""
         machine = CallerMachine("t")

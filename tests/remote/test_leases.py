@@ -296,9 +296,9 @@ async def test_exceptions_are_tried_again_only_if_asked(bench: Bench) -> None:
     bench.call(1, retries=1)
     failure = failure_of(OSError("once"))
     assert not bench.pool.is_tried_again(1, failure)
-    bench.made[1].retry_exceptions = [ValueError]
+    bench.made[1].retry_exceptions = (ValueError,)
     assert not bench.pool.is_tried_again(1, failure)
-    bench.made[1].retry_exceptions = [OSError]
+    bench.made[1].retry_exceptions = (OSError,)
     assert bench.pool.is_tried_again(1, failure)
     assert not bench.pool.is_tried_again(1, failure)
 

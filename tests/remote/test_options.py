@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,6 +31,9 @@ def test_a_shape_is_the_same_for_the_same_needs() -> None:
         ({"num_returns": "all"}, "num_returns"),
         ({"runtime_env": {"conda": "x"}}, "conda"),
         ({"resources": {"a": -1}}, "a=-1"),
+        ({"runtime_env": {"env_vars": {"HERE": Path("x")}}}, "HERE"),
+        ({"retry_exceptions": "all"}, "retry_exceptions"),
+        ({"retry_exceptions": [ValueError, 3]}, "retry_exceptions"),
     ],
 )
 def test_functions_refuse_what_they_cannot_have(given: dict[str, Any], match: str) -> None:
@@ -50,6 +54,16 @@ def test_classes_refuse_what_they_cannot_have(given: dict[str, Any], match: str)
     """At the decorator, too."""
     with pytest.raises(ValueError, match=match):
         leoronic.remote(**given)(dict)
+
+
+def test_which_exceptions_are_retried() -> None:
+    """All, some, or one that is given alone, as with `except`."""
+    assert options.retried_exceptions({}) is False
+    assert options.retried_exceptions({"retry_exceptions": True}) is True
+    assert (OSError,) == options.retried_exceptions({"retry_exceptions": OSError})
+    assert (OSError, ValueError) == options.retried_exceptions(
+        {"retry_exceptions": [OSError, ValueError]}
+    )
 
 
 def test_how_many_values_a_call_returns() -> None:

@@ -258,3 +258,24 @@ def test_a_caller_that_left_and_came_back(served: Served) -> None:
     served.call(1)
     assert [(1, True, ("x",))] == served.link.of(said.RESULTS)
     assert "x" == serial.load(served.link.of(said.RESULTS)[0][2])
+
+
+def test_items_come_before_their_end(served: Served) -> None:
+    """Also if the end of another call is told in the same turn, before them."""
+    posted: list[tuple[Callable[..., Any], Any]] = []
+    served.call(1)
+    served.call(2, n=-1)
+    first, second = served.place.jobs
+    assert first.claim()
+    assert second.claim()
+    served.party.post = lambda function, *args: posted.append((function, args))  # type: ignore[method-assign]
+    served.serving.finish(first, (True, (1,), ()))
+    for index in range(3):
+        served.serving.send_item(second, index, (index,))
+    served.serving.finish(second, (True, (3,), ()))
+    for function, args in posted:
+        function(*args)
+    assert [0, 1, 2] == [item[1] for item in served.link.of(said.ITEM)]
+    kinds = [(kind, item[0]) for kind, item in served.link.told]
+    assert kinds.index((said.RESULTS, 2)) > kinds.index((said.ITEM, 2))
+    assert (said.ITEM, 2) not in kinds[kinds.index((said.RESULTS, 2)) :]
