@@ -114,11 +114,18 @@ def shape_of(options: dict[str, Any], cpus: float) -> Shape:
         cpus=_amount("num_cpus", cpus if wanted is None else wanted),
         memory=size(memory),
         resources=tuple(sorted((name, _amount(name, n)) for name, n in resources.items() if n)),
-        conditions=tuple(options.get("conditions") or ()),
+        conditions=_conditions(options.get("conditions") or ()),
         priority=int(options.get("priority") or 0),
         env_vars=tuple(sorted(variables.items())),
         working_dir=str(environment.get("working_dir") or ""),
     )
+
+
+def _conditions(value: Any) -> tuple[str, ...]:
+    """A list, or text that is separated by `;`, as tasks have them."""
+    if isinstance(value, str):
+        return tuple(one.strip() for one in value.split(";") if one.strip())
+    return tuple(value)
 
 
 def _amount(name: str, value: Any) -> float:

@@ -20,6 +20,13 @@ def test_a_shape_is_the_same_for_the_same_needs() -> None:
     assert (1.0, 1 << 30) == (one.cpus, one.memory)
 
 
+def test_conditions_as_tasks_have_them() -> None:
+    """A list, or a text with all of them."""
+    wanted = ("worker:tag far", "worker:not_tag slow")
+    for given in (list(wanted), "worker:tag far; worker:not_tag slow"):
+        assert wanted == options.shape_of({"conditions": given}, 1.0).conditions
+
+
 @pytest.mark.parametrize(
     ("given", "match"),
     [
